@@ -1,0 +1,66 @@
+"""Transforms of an image and its label together: (H,W,3) uint8 RGB and (H,W) uint8 in and out.
+
+They draw from `random`, which is seeded anew for each sample of each epoch.
+"""
+
+import random
+
+import cv2
+import numpy as np
+
+
+def augment_pair(img, label, size, ignore_index):
+    """What training sees: another crop, side and light each epoch; (H,W) of the result is `size`."""
+    img, label = random_scale_crop(img, label, size, ignore_index)
+    img, label = random_flip(img, label)
+    return random_light(img), label
+
+
+def random_scale_crop(img, label, size, ignore_index, smallest=0.75, largest=1.5):
+    """Resizes to `size` times a random scale, then cuts or pads to `size` at a random place.
+
+    What padding adds is never scored: its label is ignore_index.
+    """
+    scale = random.uniform(smallest, largest)
+    scaled = [round(side * scale) for side in size]
+    img, label = resize_image(img, scaled), resize_label(label, scaled)
+    missing = [max(want - have, 0) for want, have in zip(size, scaled, strict=True)]
+    if any(missing):
+        top, left = random.randint(0, missing[0]), random.randint(0, missing[1])
+        border = (top, missing[0] - top, left, missing[1] - left, cv2.BORDER_CONSTANT)
+        img = cv2.copyMakeBorder(img, *border, value=(128, 128, 128))
+        label = cv2.copyMakeBorder(label, *border, value=ignore_index)
+    top = random.randint(0, img.shape[0] - size[0])
+    left = random.randint(0, img.shape[1] - size[1])
+    window = np.s_[top : top + size[0], left : left + size[1]]
+    return img[window], label[window]
+
+
+def random_flip(img, label):
+    """Left and right changed, half of the time."""
+    return (img[:, ::-1], label[:, ::-1]) if random.random() < 0.5 else (img, label)
+
+
+def random_light(img, contrast=0.3, brightness=30):
+    """Contrast around middle grey within +-`contrast`, then brightness within +-`brightness`."""
+    gain = 1 + random.uniform(-contrast, contrast)
+    shift = random.uniform(-brightness, brightness)
+    table = (np.arange(256) - 128) * gain + 128 + shift
+    return cv2.LUT(img, table.round().clip(0, 255).astype(np.uint8))
+
+
+def resize_image(img, size):
+    """The image at (H,W) `size`; shrinking averages, so that fine texture does not alias."""
+    if img.shape[:2] == tuple(size):
+        return img
+    shrinks = size[0] < img.shape[0]
+    return cv2.resize(
+        img, size[::-1], interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+    )
+
+
+def resize_label(label, size):
+    """The label at (H,W) `size`, each pixel the value of the nearest."""
+    if label.shape[:2] == tuple(size):
+        return label
+    return cv2.resize(label, size[::-1], interpolation=cv2.INTER_NEAREST_EXACT)

@@ -1,0 +1,99 @@
+"""Evaluator: the only loop without gradients. `python eval.py --load_model_path X` scores X."""
+
+from options import get_test_args, get_test_result_dir, parse_test_args, save_args
+
+if __name__ == '__main__':
+    ARGS = get_test_args()  # before torch is imported, so that --help answers at once
+
+import torch
+
+from data.data_entry import select_eval_loader
+from loss import compute_loss
+from metrics import compute_metrics, summarize
+from model.model_entry import forward_batch, select_model
+from utils.classes import get_class_names
+from utils.errors import one_line_errors, undo_on_error
+from utils.logger import Recorder
+from utils.progress import Progress
+from utils.report import Report, format_scores
+from utils.torch_utils import set_up_torch, slice_batch
+from utils.viz import gen_imgs_to_write
+
+
+class Evaluator:
+    """Scores a model on args.val_list: during training, and on a checkpoint."""
+
+    def __init__(self, args, model):
+        self.args, self.model = args, model
+        self.loader = select_eval_loader(args)
+        self.class_names = get_class_names(args)
+
+    @torch.no_grad()
+    def eval(self, on_image):
+        """{name: score} over the list; calls on_image(i, sample, pred, pairs) for each image.
+
+        `sample` and `pred` are a batch of one. Images are scored one by one, so that the numbers
+        do not depend on --val_batch_size.
+        """
+        self.model.eval()
+        recorder, i = Recorder(), 0
+        for batch in Progress(self.loader, 'val', self.args.print_freq):
+            preds = self.step(batch)
+            for j in range(len(preds)):
+                sample, pred = slice_batch(batch, j, j + 1), preds[j : j + 1]
+                pairs = self.compute_metrics(pred, sample)
+                recorder.record_all(pairs)
+                on_image(i, sample, pred, pairs)
+                i += 1
+        return self.summarize(recorder)
+
+    def step(self, batch):
+        """The model's answer to a batch."""
+        return forward_batch(self.model, batch, self.args)
+
+    def compute_metrics(self, pred, batch):
+        """{name: (sum, count)} of the losses and metrics."""
+        losses = compute_loss(pred, batch, self.args)
+        return {name: (loss, 1) for name, loss in losses.items()} | compute_metrics(
+            pred, batch, self.args
+        )
+
+    def summarize(self, recorder):
+        """{name: score} of what a recorder holds."""
+        return summarize(recorder.summary(), self.class_names)
+
+    def gen_imgs_to_write(self, pred, batch):
+        """{name: picture} of the first sample."""
+        return gen_imgs_to_write(pred, batch, self.args)
+
+    def write_report(self, result_dir):
+        """Scores every image and writes the results into result_dir; returns the scores."""
+        report = Report(self.args, result_dir)
+
+        def on_image(i, sample, pred, pairs):
+            recorder = Recorder()
+            recorder.record_all(pairs)
+            report.add_image(sample['name'][0], self.summarize(recorder))
+            if self.args.save_viz and i % self.args.viz_freq == 0:
+                report.add_panel(sample['name'][0], self.gen_imgs_to_write(pred, sample))
+
+        scores = self.eval(on_image)
+        report.write(scores)
+        return scores
+
+
+def main(args):
+    """Scores the checkpoint, prints the scores and where the rest is."""
+    set_up_torch(args)
+    evaluator = Evaluator(args, select_model(args))
+    result_dir = get_test_result_dir(args)
+    with undo_on_error(result_dir):
+        scores = evaluator.write_report(result_dir)
+    save_args(args, result_dir, parse_test_args)
+    print(f'val | {format_scores(scores)}')
+    print(f'results in {result_dir}')
+
+
+if __name__ == '__main__':
+    with one_line_errors():
+        main(ARGS)

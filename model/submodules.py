@@ -1,0 +1,53 @@
+"""Blocks that several networks share. An edit here changes every network that uses the block."""
+
+from torch import nn
+
+from utils.errors import UserError
+
+
+def conv2d_bn_relu(in_channels, out_channels, kernel_size=3, stride=1):
+    """(N,in,H,W) -> (N,out,H/stride,W/stride)."""
+    return nn.Sequential(
+        nn.Conv2d(in_channels, out_channels, kernel_size, stride, kernel_size // 2, bias=False),
+        nn.BatchNorm2d(out_channels),
+        nn.ReLU(inplace=True),
+    )
+
+
+def double_conv2d(in_channels, out_channels):
+    """(N,in,H,W) -> (N,out,H,W) through two convolutions."""
+    return nn.Sequential(
+        conv2d_bn_relu(in_channels, out_channels), conv2d_bn_relu(out_channels, out_channels)
+    )
+
+
+def up_conv2d(in_channels, out_channels):
+    """(N,in,H,W) -> (N,out,2H,2W)."""
+    return nn.Sequential(
+        nn.Upsample(scale_factor=2, mode='nearest'), conv2d_bn_relu(in_channels, out_channels, 1)
+    )
+
+
+class TorchvisionSegmenter(nn.Module):
+    """One of torchvision's segmentation networks with this project's classes, without weights.
+
+    A subclass names the function that builds it. With --pretrained the backbone starts from
+    ImageNet weights, which torchvision downloads once.
+    """
+
+    build = None
+
+    def __init__(self, args):
+        super().__init__()
+        weights = 'DEFAULT' if getattr(args, 'pretrained', False) else None
+        try:
+            self.net = type(self).build(weights_backbone=weights, num_classes=args.num_classes)
+        except OSError as error:  # URLError is one
+            raise UserError(
+                f'--pretrained: the weights of {type(self).__name__} could not be downloaded '
+                f'({error}); put them into torch.hub.get_dir() or leave the option out'
+            ) from error
+
+    def forward(self, img):
+        """(N,3,H,W) float, normalised -> logits (N,num_classes,H,W)."""
+        return self.net(img)['out']

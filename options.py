@@ -1,0 +1,245 @@
+"""Every option. No torch here: `--help` and a mistyped option answer at once."""
+
+import os
+import shlex
+from argparse import Namespace
+from pathlib import Path
+
+from utils.arg_parser import (
+    Parser,
+    any_int,
+    fraction,
+    natural,
+    not_negative,
+    plain_name,
+    positive,
+    positive_int,
+    seed_int,
+)
+from utils.errors import UserError, choose, nearest
+
+# What eval.py does not take over from a checkpoint: these belong to one command, not to the model.
+NOT_INHERITED = (
+    'save_prefix', 'model_dir', 'result_dir', 'load_model_path', 'load_not_strict', 'pretrained',
+    'resume', 'overwrite', 'fast_dev_run', 'gpus', 'viz_freq', 'print_freq',
+)  # fmt: skip
+# What args.txt leaves out: whether to go on or start again is decided each time.
+NOT_SAVED = ('resume', 'overwrite')
+
+
+def parse_common_args(parser):
+    """Adds what training and evaluation share."""
+    add = parser.add_argument_group('model').add_argument
+    add('--model_type', default='base_model', help='a name in model/model_entry.py')
+    add('--load_model_path', default='', help='weights to start from (train) or to score (eval)')
+    add('--load_not_strict', action='store_true', help='load the tensors that fit, say which do not')
+
+    add = parser.add_argument_group('data').add_argument
+    add('--data_type', default='list', help='a name in data/data_entry.py; mem_list keeps all in memory')
+    add('--val_list', default='', help='list file to score on, "image label" a line')
+    add('--data_root', default='', help="where a list's paths start; blank: beside the list")
+    add('--img_size', type=positive_int, nargs=2, metavar=('H', 'W'), help="pixels the model sees; blank: the image's own")
+    add('--num_classes', type=positive_int, help="the model's output channels")
+    add('--ignore_index', type=any_int, default=255, help='label value that is never scored')
+    add('--class_names', default='', help='file, one class a line: name, or name R G B')
+    add('--num_workers', type=natural, default=2, help='loading processes; 0: load in the main process')
+    add('--val_batch_size', type=positive_int, default=1, help='images scored at once; above 1 they need one size')
+
+    add = parser.add_argument_group('scores').add_argument
+    add('--loss', default='ce', help='a name in loss.py')
+    add('--class_weights', type=not_negative, nargs='+', metavar='W', help='a weight a class for ce, for rare classes')
+    add('--metrics', nargs='+', default=['miou', 'acc', 'mdice'], metavar='NAME', help='names in metrics.py')
+
+    add = parser.add_argument_group('machine').add_argument
+    add('--gpus', type=natural, nargs='*', metavar='ID', help='GPU numbers; blank: the first, or CPU; no number: CPU')
+    add('--seed', type=seed_int, default=0, help='where all randomness starts')
+    add('--deterministic', action='store_true', help='same numbers on the same GPU each time, slower')
+    add('--amp', choices=['off', 'bf16', 'fp16'], default='off', help='half precision in the forward pass')
+    add('--channels_last', action='store_true', help='memory order that suits convolutions on recent GPUs')
+    add('--compile', action='store_true', help='torch.compile: a slow start, faster steps')
+
+    add = parser.add_argument_group('trying out').add_argument
+    add('--fast_dev_run', action='store_true', help='two batches of everything, in a directory of its own')
+    add('--overfit', type=natural, default=0, metavar='N', help='train and score on the first N training images')
+
+    add = parser.add_argument_group('output').add_argument
+    add('--save_prefix', type=plain_name, default='pref', help='your name for this run or evaluation')
+    add('--print_freq', type=positive_int, default=50, help='steps between printed lines')
+    add('--viz_freq', type=positive_int, default=50, help='steps, in scoring images, between pictures')
+    return parser
+
+
+def parse_train_args(parser):
+    """Adds what only training needs to the common options."""
+    parse_common_args(parser)
+    add = parser.add_argument_group('training').add_argument
+    add('--train_list', default='', help='list file to train on, "image label" a line')
+    add('--batch_size', type=positive_int, default=8, help='images one optimiser step sees, over all GPUs')
+    add('--epochs', type=positive_int, default=20, help='times through the training list')
+    add('--accum', type=positive_int, default=1, help='parts a batch is computed in, when memory is short')
+    add('--ema', type=fraction, default=0.0, help='decay of averaged weights, which are then scored; 0: off')
+    add('--pretrained', action='store_true', help='start from torchvision backbone weights (downloads)')
+
+    add = parser.add_argument_group('optimiser').add_argument
+    add('--optimizer', choices=['adamw', 'adam', 'sgd'], default='adamw', help='the update rule')
+    add('--lr', type=positive, default=1e-3, help='learning rate after warm-up')
+    add('--momentum', type=fraction, default=0.9, help='momentum of sgd, first beta of adam')
+    add('--beta', type=fraction, default=0.999, help='second beta of adam')
+    add('--weight-decay', '--wd', type=not_negative, default=1e-4, help='pull of the weights to zero')
+    add('--clip_grad', type=not_negative, default=0.0, help='largest gradient norm; 0: no limit')
+    add('--scheduler', choices=['none', 'cosine', 'poly', 'step'], default='cosine', help='how lr falls')
+    add('--warmup', type=not_negative, default=0.0, help='epochs in which lr climbs from 0')
+    add('--lr_step', type=positive_int, default=30, help='epochs between two falls, for step')
+    add('--lr_decay', type=positive, default=0.1, help='factor of one fall, for step')
+
+    add = parser.add_argument_group('run').add_argument
+    add('--model_dir', default='', help='run directory; blank: checkpoints/<model_type>_<save_prefix>')
+    add('--resume', action='store_true', help='go on where this run stopped; nothing there: start')
+    add('--overwrite', action='store_true', help='throw away the run that the directory holds')
+    add('--val_freq', type=natural, default=1, help='epochs between scorings; 0: never')
+    add('--save_freq', type=natural, default=0, help='epochs between kept checkpoints; 0: only last and best')
+    add('--keep', type=natural, default=3, help='how many kept checkpoints stay; 0: all')
+    add('--best_metric', default='', help='score that makes best.pth; blank: the first of --metrics')
+    add('--early_stop', type=natural, default=0, help='stop after so many scorings without a better one; 0: off')
+    return parser
+
+
+def parse_test_args(parser):
+    """Adds what only evaluation needs to the common options."""
+    parse_common_args(parser)
+    add = parser.add_argument_group('results').add_argument
+    add('--result_dir', default='', help='blank: <run>/<checkpoint>/<val_info>_<save_prefix>')
+    add('--save_viz', action='store_true', help='write image | prediction | label | error pictures')
+    return parser
+
+
+def get_train_args(argv=None):
+    """The options of train.py from the command line; a mistake ends in one line and exit code 2."""
+    parser = parse_train_args(Parser(description='Train a model.'))
+    args = parser.parse_args(argv)
+    try:
+        return prepare_train_args(args)
+    except UserError as error:
+        return parser.error(error)
+
+
+def get_test_args(argv=None):
+    """The options of eval.py; what was not typed comes from the checkpoint itself."""
+    parser = parse_test_args(Parser(description='Score a checkpoint.'))
+    typed = parser.parse_args(argv)
+    try:
+        if not typed.load_model_path:
+            raise UserError('give --load_model_path: the checkpoint to score')
+        return prepare_test_args(parser.parse_args(argv, get_stored_args(typed.load_model_path)))
+    except UserError as error:
+        return parser.error(error)
+
+
+def get_stored_args(checkpoint_path):
+    """A Namespace of the options in a checkpoint that evaluation takes over."""
+    from utils.checkpoint import load_checkpoint
+
+    stored = load_checkpoint(checkpoint_path).get('args', {})
+    return Namespace(**{k: v for k, v in stored.items() if k not in NOT_INHERITED})
+
+
+def prepare_train_args(args):
+    """Checks what no single option can know; returns args with the blanks filled in."""
+    if not args.train_list:
+        raise UserError('give --train_list; `python -m data.shapes data/demo` draws a small set')
+    if args.resume and args.load_model_path:
+        raise UserError('--resume continues a run, --load_model_path starts one: give one of them')
+    if args.batch_size % args.accum:
+        raise UserError(f'--accum {args.accum} must divide --batch_size {args.batch_size}')
+    if args.fast_dev_run:
+        args.epochs, args.overwrite = 1, True
+    if args.overfit:
+        args.val_list = args.train_list
+    args.best_metric = args.best_metric or args.metrics[0]
+    if args.best_metric not in ('loss', *args.metrics):
+        near = nearest(args.best_metric, args.metrics)
+        raise UserError(f"--best_metric '{args.best_metric}' is not among --metrics{near}")
+    prepare_common_args(args)
+    model_dir = get_train_model_dir(args)
+    if not (args.resume or args.overwrite) and list(model_dir.glob('*.pth')):
+        raise UserError(
+            f'{model_dir} holds a run already: --resume goes on with it, another --save_prefix '
+            'starts beside it, --overwrite throws it away'
+        )
+    return args
+
+
+def prepare_test_args(args):
+    """Checks what no single option can know; returns args with the blanks filled in."""
+    return prepare_common_args(args)
+
+
+def prepare_common_args(args):
+    """Checks names, devices and sizes that training and evaluation share. Imports torch."""
+    if int(os.environ.get('WORLD_SIZE', 1)) > 1:
+        raise UserError('WORLD_SIZE is set, but this runs as one process: unset WORLD_SIZE')
+    if not args.val_list:
+        raise UserError('give --val_list: the list file to score on')
+    if not args.num_classes:
+        raise UserError("give --num_classes: how many classes the labels hold, the ignored one apart")
+    if args.class_weights and len(args.class_weights) != args.num_classes:
+        raise UserError(
+            f'--class_weights has {len(args.class_weights)} numbers, --num_classes is {args.num_classes}'
+        )
+    check_names(args)
+    check_gpus(args)
+    return args
+
+
+def check_names(args):
+    """Every name of a registry that args holds is known there."""
+    from data.data_entry import DATASETS
+    from loss import LOSSES
+    from metrics import METRICS
+    from model.model_entry import MODELS
+
+    choose(MODELS, args.model_type, 'model_type', 'model/model_entry.py')
+    choose(DATASETS, args.data_type, 'data_type', 'data/data_entry.py')
+    choose(LOSSES, args.loss, 'loss', 'loss.py')
+    for name in args.metrics:
+        choose(METRICS, name, 'metrics', 'metrics.py')
+
+
+def check_gpus(args):
+    """Every GPU that was asked for is there."""
+    import torch
+
+    num_gpus = torch.cuda.device_count()
+    missing = [i for i in args.gpus or [] if i >= num_gpus]
+    if missing:
+        raise UserError(f'--gpus {missing[0]}: this machine has {num_gpus}, counted from 0')
+
+
+def get_train_model_dir(args):
+    """The run directory, as a Path; nothing is created."""
+    suffix = '_fast_dev_run' if args.fast_dev_run else ''
+    return Path(args.model_dir or f'checkpoints/{args.model_type}_{args.save_prefix}{suffix}')
+
+
+def get_test_result_dir(args):
+    """Where an evaluation's files go, as a Path; nothing is created."""
+    if args.result_dir:
+        return Path(args.result_dir)
+    val_list = Path(args.val_list).absolute()
+    val_info = f'{val_list.parent.name}_{val_list.stem}'
+    return Path(args.load_model_path).with_suffix('') / f'{val_info}_{args.save_prefix}'
+
+
+def save_args(args, save_dir, parse_args=parse_train_args):
+    """Writes save_dir/args.txt, which `@args.txt` reads back to the same options."""
+    defaults = parse_args(Parser()).parse_args([])
+    script = 'train.py' if parse_args is parse_train_args else 'eval.py'
+    lines = [f'# python {script} @{Path(save_dir) / "args.txt"} runs this again']
+    for name, default in vars(defaults).items():
+        value = getattr(args, name)
+        if name in NOT_SAVED or value is None or value is False or value == '':
+            continue
+        values = [] if value is True else value if isinstance(value, list) else [value]
+        line = shlex.join([f'--{name.replace("weight_decay", "weight-decay")}', *map(str, values)])
+        lines.append(line if value == default else f'{line}  # default: {default}')
+    (Path(save_dir) / 'args.txt').write_text('\n'.join(lines) + '\n', encoding='utf-8')

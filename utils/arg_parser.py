@@ -1,0 +1,74 @@
+"""The command line's grammar: one-line errors, types that check, and files of options."""
+
+import argparse
+import math
+import re
+import shlex
+
+from utils.errors import nearest
+
+
+class HelpFormatter(argparse.HelpFormatter):
+    """Adds the default to a help line that has one worth saying."""
+
+    def _get_help_string(self, action):
+        if action.default in (None, False, '', argparse.SUPPRESS, []):
+            return action.help
+        default = action.default
+        text = ' '.join(map(str, default)) if isinstance(default, list) else default
+        return f'{action.help} (default: {text})'.replace('%', '%%')
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse that never abbreviates, names the nearest option, and reads `@args.txt`."""
+
+    def __init__(self, **kwargs):
+        super().__init__(
+            formatter_class=HelpFormatter, fromfile_prefix_chars='@', allow_abbrev=False, **kwargs
+        )
+
+    def convert_arg_line_to_args(self, line):
+        return shlex.split(line, comments=True)
+
+    def parse_args(self, argv=None, namespace=None):
+        args, unknown = self.parse_known_args(argv, namespace)
+        if unknown:
+            name = unknown[0].partition('=')[0]
+            self.error(f"unknown option '{name}'{nearest(name, self._option_string_actions)}")
+        return args
+
+    def error(self, message):
+        self.exit(2, f'error: {message}\n')
+
+
+def number(kind, wanted, is_good):
+    """An argparse type: `kind` (int or float), finite, for which is_good holds."""
+
+    def parse(text):
+        try:
+            value = kind(text)
+        except ValueError:
+            value = math.nan
+        if not math.isfinite(value) or not is_good(value):
+            raise argparse.ArgumentTypeError(f"wanted {wanted}, got '{text}'")
+        return value
+
+    return parse
+
+
+positive_int = number(int, 'a whole number above 0', lambda x: x > 0)
+natural = number(int, 'a whole number, 0 or more', lambda x: x >= 0)
+seed_int = number(int, 'a whole number from 0 to 4294967295', lambda x: 0 <= x < 2**32)
+any_int = number(int, 'a whole number', lambda x: True)
+positive = number(float, 'a number above 0', lambda x: x > 0)
+not_negative = number(float, 'a number, 0 or more', lambda x: x >= 0)
+fraction = number(float, 'a number from 0 up to, not including, 1', lambda x: 0 <= x < 1)
+
+
+def plain_name(text):
+    """An argparse type: a name that is safe as a part of a directory's name."""
+    if not re.fullmatch(r'[A-Za-z0-9_][A-Za-z0-9_.+=-]*', text) or '..' in text:
+        raise argparse.ArgumentTypeError(
+            f"wanted letters, digits and _ . + = - (no '..', '/' or spaces), got '{text}'"
+        )
+    return text

@@ -1,0 +1,49 @@
+"""The classes' names and colours, from the file of --class_names."""
+
+from pathlib import Path
+
+import numpy as np
+
+from utils.errors import UserError, check_readable
+
+
+def get_class_names(args):
+    """One name a class: from --class_names, else '0', '1', ..."""
+    if not args.class_names:
+        return [str(i) for i in range(args.num_classes)]
+    return [name for name, _ in read_classes(args)]
+
+
+def get_palette(args):
+    """(256,3) uint8 RGB: a fixed colour a label value, the same in every picture."""
+    palette = default_palette()
+    if args.class_names:
+        for i, (_, colour) in enumerate(read_classes(args)):
+            palette[i] = palette[i] if colour is None else colour
+    palette[args.ignore_index % 256] = 255 if args.ignore_index >= args.num_classes else 0
+    return palette
+
+
+def read_classes(args):
+    """[(name, (R,G,B) or None)]; UserError when there are not --num_classes of them."""
+    path, classes = check_readable(args.class_names, 'class_names file'), []
+    for line in path.read_text(encoding='utf-8-sig').splitlines():
+        words = line.split()
+        if len(words) > 3 and all(w.isdigit() and int(w) < 256 for w in words[-3:]):
+            classes.append((' '.join(words[:-3]), tuple(map(int, words[-3:]))))
+        elif words:
+            classes.append((' '.join(words), None))
+    if len(classes) != args.num_classes:
+        raise UserError(
+            f'{Path(path)} names {len(classes)} classes, --num_classes is {args.num_classes}'
+        )
+    return classes
+
+
+def default_palette():
+    """(256,3) uint8 RGB: hues a golden-ratio step apart, so that neighbours differ clearly."""
+    hues = np.arange(256) * 0.618034 % 1
+    channels = [np.abs((hues * 6 + shift) % 6 - 3) - 1 for shift in (0, 4, 2)]
+    value = 0.95 - 0.35 * (np.arange(256) // 7 % 3) / 2
+    colours = np.stack(channels, axis=1).clip(0.15, 1) * value[:, None]
+    return (colours * 255).round().astype(np.uint8)

@@ -1,0 +1,72 @@
+"""What the user got wrong, said in one line. No torch here: the options need it before torch."""
+
+import difflib
+import os
+import shutil
+import sys
+from contextlib import contextmanager
+from pathlib import Path
+
+
+class UserError(ValueError):
+    """A mistake in what the user typed or prepared. One line: what, where, how to mend it."""
+
+
+def nearest(name, names):
+    """'; did you mean 'x'?' for the name most like `name`, or ''."""
+    close = difflib.get_close_matches(name, names, n=1)
+    return f"; did you mean '{close[0]}'?" if close else ''
+
+
+def choose(table, name, option, file):
+    """table[name]; an unknown name gives the names that `file` holds and the nearest one."""
+    if name in table:
+        return table[name]
+    names = ', '.join(table)
+    raise UserError(f"unknown --{option} '{name}'{nearest(name, table)} ({file} has {names})")
+
+
+@contextmanager
+def one_line_errors():
+    """Ends the program with one line and exit code 2 for a UserError, 130 for Ctrl-C."""
+    try:
+        yield
+    except UserError as error:
+        # A DataLoader worker sends its error as a whole traceback, the message last.
+        print(f'error: {str(error).rpartition("UserError: ")[2].strip()}', file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print('stopped; --resume goes on from the last finished epoch', file=sys.stderr)
+        sys.exit(130)
+
+
+@contextmanager
+def undo_on_error(directory):
+    """Takes the directory away again when a UserError comes before anything worth keeping.
+
+    That is a directory that was not there before and holds no checkpoint.
+    """
+    was_there = directory.exists()
+    try:
+        yield
+    except UserError:
+        if not was_there and not list(directory.glob('*.pth')):
+            shutil.rmtree(directory, ignore_errors=True)
+        raise
+
+
+def check_readable(path, what):
+    """`path` as a Path, or the one line that says why no file can be read there."""
+    path = Path(path)
+    try:
+        with path.open('rb') as file:
+            if os.fstat(file.fileno()).st_size:
+                return path
+        reason = 'is empty'
+    except FileNotFoundError:
+        reason = 'does not exist'
+    except IsADirectoryError:
+        reason = 'is a directory, a file is wanted'
+    except OSError as error:
+        reason = f'cannot be read: {error.strerror}'
+    raise UserError(f'{what} {path.absolute()} {reason}')

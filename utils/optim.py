@@ -1,0 +1,61 @@
+"""What changes the weights: optimiser, learning rate, gradient scaling, averaged weights."""
+
+import math
+
+import torch
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from utils.torch_utils import unwrap
+
+
+def select_optimizer(model, args):
+    """The optimiser of --optimizer over every parameter that learns."""
+    weights = [p for p in model.parameters() if p.requires_grad]
+    common = {'lr': args.lr, 'weight_decay': args.weight_decay}
+    if args.optimizer == 'sgd':
+        return torch.optim.SGD(weights, momentum=args.momentum, **common)
+    kind = {'adam': torch.optim.Adam, 'adamw': torch.optim.AdamW}[args.optimizer]
+    return kind(weights, betas=(args.momentum, args.beta), **common)
+
+
+def select_scheduler(optimizer, args, steps_per_epoch):
+    """A scheduler that is stepped once an optimiser step."""
+    warmup_steps = round(args.warmup * steps_per_epoch)
+    num_steps = max(args.epochs * steps_per_epoch - warmup_steps, 1)
+
+    def lr_factor(step):
+        if step < warmup_steps:
+            return (step + 1) / warmup_steps
+        done = min((step - warmup_steps) / num_steps, 1)
+        return {
+            'none': 1.0,
+            'cosine': (1 + math.cos(math.pi * done)) / 2,
+            'poly': (1 - done) ** 0.9,
+            'step': args.lr_decay ** (step // (args.lr_step * steps_per_epoch)),
+        }[args.scheduler]
+
+    return torch.optim.lr_scheduler.LambdaLR(optimizer, lr_factor)
+
+
+def select_scaler(args, device):
+    """The gradient scaler that fp16 needs; elsewhere it does nothing."""
+    return torch.amp.GradScaler(device.type, enabled=args.amp == 'fp16')
+
+
+def select_average(model, args):
+    """The averaged weights of --ema: `.module` is the network to score."""
+    model = unwrap(model)
+    if not args.ema:
+        return NoAverage(model)
+    return AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(args.ema), use_buffers=True)
+
+
+class NoAverage:
+    """Stands where AveragedModel does when no weights are averaged."""
+
+    def __init__(self, module):
+        self.module = module
+        self.n_averaged = torch.tensor(0)
+
+    def update_parameters(self, model):
+        pass

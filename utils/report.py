@@ -1,0 +1,68 @@
+"""What an evaluation leaves behind: result.txt, per_image.csv and panels."""
+
+import csv
+import math
+import shlex
+import sys
+from datetime import datetime
+from pathlib import Path
+
+from utils.classes import get_class_names
+from utils.viz import join_panels, panel_name, write_img
+
+
+def format_scores(scores):
+    """'loss 0.4312 | miou 0.7312 | acc 0.9120': the scores that are not of a single class."""
+    return ' | '.join(f'{name} {value:.4f}' for name, value in scores.items() if '/' not in name)
+
+
+class Report:
+    """Collects the rows and pictures of one evaluation in `result_dir`."""
+
+    def __init__(self, args, result_dir):
+        self.args, self.result_dir = args, Path(result_dir)
+        self.panel_dir, self.rows = self.result_dir / 'panels', []
+        self.result_dir.mkdir(parents=True, exist_ok=True)
+        for panel in self.panel_dir.glob('*.png'):
+            panel.unlink()  # of an earlier evaluation in this place
+
+    def add_image(self, name, scores):
+        """Keeps one image's scores for per_image.csv."""
+        self.rows.append({'image': name} | {k: '' if math.isnan(v) else f'{v:.6f}' for k, v in scores.items()})
+
+    def add_panel(self, name, imgs):
+        """Writes one image's panels, named after the image."""
+        self.panel_dir.mkdir(exist_ok=True)
+        write_img(self.panel_dir / panel_name(name), join_panels(imgs))
+
+    def write(self, scores):
+        """Writes per_image.csv and result.txt; returns the text of the latter."""
+        with (self.result_dir / 'per_image.csv').open('w', newline='', encoding='utf-8') as file:
+            writer = csv.DictWriter(file, self.rows[0])
+            writer.writeheader()
+            writer.writerows(self.rows)
+        text = '\n'.join([*self._head(), '', *self._scores(scores), '', *self._classes(scores), ''])
+        (self.result_dir / 'result.txt').write_text(text, encoding='utf-8')
+        return text
+
+    def _head(self):
+        return [
+            f'checkpoint  {self.args.load_model_path}',
+            f'list        {self.args.val_list}',
+            f'images      {len(self.rows)}',
+            f'date        {datetime.now().astimezone():%Y-%m-%d %H:%M:%S %z}',
+            f'command     {shlex.join(["python", *sys.argv])}',
+        ]
+
+    def _scores(self, scores):
+        return [f'{name:<11} {value:.4f}' for name, value in scores.items() if '/' not in name]
+
+    def _classes(self, scores):
+        kinds = list(dict.fromkeys(name.split('/')[0] for name in scores if '/' in name))
+        names = get_class_names(self.args)
+        width = max(map(len, ['class', *names])) + 2
+        lines = ['class'.ljust(width) + ''.join(f'{kind:>8}' for kind in kinds)]
+        for name in names:
+            values = (scores[f'{kind}/{name}'] for kind in kinds)
+            lines.append(name.ljust(width) + ''.join(f'{value:8.4f}' for value in values))
+        return lines if kinds else []

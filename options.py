@@ -31,41 +31,41 @@ def parse_common_args(parser):
     """Adds what training and evaluation share."""
     add = parser.add_argument_group('model').add_argument
     add('--model_type', default='base_model', help='a name in model/model_entry.py')
-    add('--load_model_path', default='', help='weights to start from (train) or to score (eval)')
-    add('--load_not_strict', action='store_true', help='load the tensors that fit, say which do not')
+    add('--load_model_path', default='', help='weights to start from, or to score')
+    add('--load_not_strict', action='store_true', help='load what fits, say what does not')
 
     add = parser.add_argument_group('data').add_argument
-    add('--data_type', default='list', help='a name in data/data_entry.py; mem_list keeps all in memory')
+    add('--data_type', default='list', help='a name in data/data_entry.py; mem_list: all in memory')
     add('--val_list', default='', help='list file to score on, "image label" a line')
     add('--data_root', default='', help="where a list's paths start; blank: beside the list")
-    add('--img_size', type=positive_int, nargs=2, metavar=('H', 'W'), help="pixels the model sees; blank: the image's own")
+    add('--img_size', type=positive_int, nargs=2, metavar=('H', 'W'), help='blank: as the files are')
     add('--num_classes', type=positive_int, help="the model's output channels")
     add('--ignore_index', type=any_int, default=255, help='label value that is never scored')
-    add('--class_names', default='', help='file, one class a line: name, or name R G B')
-    add('--num_workers', type=natural, default=2, help='loading processes; 0: load in the main process')
-    add('--val_batch_size', type=positive_int, default=1, help='images scored at once; above 1 they need one size')
+    add('--class_names', default='', help='file, a class a line: name, or name R G B')
+    add('--num_workers', type=natural, default=2, help='loading processes; 0: the main one')
+    add('--val_batch_size', type=positive_int, default=1, help='images scored at once')
 
     add = parser.add_argument_group('scores').add_argument
     add('--loss', default='ce', help='a name in loss.py')
-    add('--class_weights', type=not_negative, nargs='+', metavar='W', help='a weight a class for ce, for rare classes')
-    add('--metrics', nargs='+', default=['miou', 'acc', 'mdice'], metavar='NAME', help='names in metrics.py')
+    add('--class_weights', type=not_negative, nargs='+', metavar='W', help='for ce, one a class')
+    add('--metrics', nargs='+', default=['miou', 'acc', 'mdice'], help='names in metrics.py')
 
     add = parser.add_argument_group('machine').add_argument
-    add('--gpus', type=natural, nargs='*', metavar='ID', help='GPU numbers; blank: the first, or CPU; no number: CPU')
+    add('--gpus', type=natural, nargs='*', help='GPU numbers; blank: the first or CPU; none: CPU')
     add('--seed', type=seed_int, default=0, help='where all randomness starts')
-    add('--deterministic', action='store_true', help='same numbers on the same GPU each time, slower')
-    add('--amp', choices=['off', 'bf16', 'fp16'], default='off', help='half precision in the forward pass')
-    add('--channels_last', action='store_true', help='memory order that suits convolutions on recent GPUs')
+    add('--deterministic', action='store_true', help='same GPU, same numbers; slower')
+    add('--amp', choices=['off', 'bf16', 'fp16'], default='off', help='half precision, on GPUs')
+    add('--channels_last', action='store_true', help='memory order, faster convolutions')
     add('--compile', action='store_true', help='torch.compile: a slow start, faster steps')
 
     add = parser.add_argument_group('trying out').add_argument
-    add('--fast_dev_run', action='store_true', help='two batches of everything, in a directory of its own')
-    add('--overfit', type=natural, default=0, metavar='N', help='train and score on the first N training images')
+    add('--fast_dev_run', action='store_true', help='two batches of everything, apart')
+    add('--overfit', type=natural, default=0, help='train and score on so many training images')
 
     add = parser.add_argument_group('output').add_argument
-    add('--save_prefix', type=plain_name, default='pref', help='your name for this run or evaluation')
+    add('--save_prefix', type=plain_name, default='pref', help='your name for it')
     add('--print_freq', type=positive_int, default=50, help='steps between printed lines')
-    add('--viz_freq', type=positive_int, default=50, help='steps, in scoring images, between pictures')
+    add('--viz_freq', type=positive_int, default=50, help='steps, or images, between pictures')
     return parser
 
 
@@ -74,33 +74,34 @@ def parse_train_args(parser):
     parse_common_args(parser)
     add = parser.add_argument_group('training').add_argument
     add('--train_list', default='', help='list file to train on, "image label" a line')
-    add('--batch_size', type=positive_int, default=8, help='images one optimiser step sees, over all GPUs')
+    add('--batch_size', type=positive_int, default=8, help='images a step, over all GPUs')
     add('--epochs', type=positive_int, default=20, help='times through the training list')
-    add('--accum', type=positive_int, default=1, help='parts a batch is computed in, when memory is short')
-    add('--ema', type=fraction, default=0.0, help='decay of averaged weights, which are then scored; 0: off')
-    add('--pretrained', action='store_true', help='start from torchvision backbone weights (downloads)')
+    add('--accum', type=positive_int, default=1, help='parts of a batch, to save memory')
+    add('--ema', type=fraction, default=0.0, help='decay of averaged weights; 0: off')
+    add('--pretrained', action='store_true', help="torchvision's backbone weights (downloads)")
 
     add = parser.add_argument_group('optimiser').add_argument
-    add('--optimizer', choices=['adamw', 'adam', 'sgd'], default='adamw', help='the update rule')
+    add('--optimizer', choices=['adamw', 'adam', 'sgd'], default='adamw', help='update rule')
     add('--lr', type=positive, default=1e-3, help='learning rate after warm-up')
     add('--momentum', type=fraction, default=0.9, help='momentum of sgd, first beta of adam')
     add('--beta', type=fraction, default=0.999, help='second beta of adam')
-    add('--weight-decay', '--wd', type=not_negative, default=1e-4, help='pull of the weights to zero')
+    add('--weight-decay', '--wd', type=not_negative, default=1e-4, help='weight decay')
     add('--clip_grad', type=not_negative, default=0.0, help='largest gradient norm; 0: no limit')
-    add('--scheduler', choices=['none', 'cosine', 'poly', 'step'], default='cosine', help='how lr falls')
+    kinds = ['none', 'cosine', 'poly', 'step']
+    add('--scheduler', choices=kinds, default='cosine', help='how lr falls, step by step')
     add('--warmup', type=not_negative, default=0.0, help='epochs in which lr climbs from 0')
     add('--lr_step', type=positive_int, default=30, help='epochs between two falls, for step')
     add('--lr_decay', type=positive, default=0.1, help='factor of one fall, for step')
 
     add = parser.add_argument_group('run').add_argument
-    add('--model_dir', default='', help='run directory; blank: checkpoints/<model_type>_<save_prefix>')
+    add('--model_dir', default='', help='blank: checkpoints/<model_type>_<save_prefix>')
     add('--resume', action='store_true', help='go on where this run stopped; nothing there: start')
     add('--overwrite', action='store_true', help='throw away the run that the directory holds')
     add('--val_freq', type=natural, default=1, help='epochs between scorings; 0: never')
-    add('--save_freq', type=natural, default=0, help='epochs between kept checkpoints; 0: only last and best')
-    add('--keep', type=natural, default=3, help='how many kept checkpoints stay; 0: all')
-    add('--best_metric', default='', help='score that makes best.pth; blank: the first of --metrics')
-    add('--early_stop', type=natural, default=0, help='stop after so many scorings without a better one; 0: off')
+    add('--save_freq', type=natural, default=0, help='epochs between kept checkpoints; 0: none')
+    add('--keep', type=natural, default=3, help='how many of those stay; 0: all')
+    add('--best_metric', default='', help='what best.pth is best in; blank: first of --metrics')
+    add('--early_stop', type=natural, default=0, help='scorings to wait for a better; 0: off')
     return parser
 
 
@@ -181,11 +182,9 @@ def prepare_common_args(args):
     if not args.val_list:
         raise UserError('give --val_list: the list file to score on')
     if not args.num_classes:
-        raise UserError("give --num_classes: how many classes the labels hold, the ignored one apart")
+        raise UserError('give --num_classes: how many classes there are, the ignored one apart')
     if args.class_weights and len(args.class_weights) != args.num_classes:
-        raise UserError(
-            f'--class_weights has {len(args.class_weights)} numbers, --num_classes is {args.num_classes}'
-        )
+        raise UserError(f'--class_weights wants {args.num_classes}, got {len(args.class_weights)}')
     check_names(args)
     check_gpus(args)
     return args
@@ -243,3 +242,7 @@ def save_args(args, save_dir, parse_args=parse_train_args):
         line = shlex.join([f'--{name.replace("weight_decay", "weight-decay")}', *map(str, values)])
         lines.append(line if value == default else f'{line}  # default: {default}')
     (Path(save_dir) / 'args.txt').write_text('\n'.join(lines) + '\n', encoding='utf-8')
+
+
+if __name__ == '__main__':  # for scripts: where would train.py with these options put its run?
+    print(get_train_model_dir(parse_train_args(Parser()).parse_args()))

@@ -66,7 +66,8 @@ class Trainer:
         recorder = Recorder()
         self.model.train()
         self.train_loader.sampler.epoch = epoch
-        progress = Progress(self.train_loader, f'epoch {epoch}/{self.args.epochs}', self.args.print_freq)
+        title = f'epoch {epoch}/{self.args.epochs}'
+        progress = Progress(self.train_loader, title, self.args.print_freq)
         for i, batch in enumerate(progress):
             seed_step(self.args.seed, self.num_steps)
             pred, losses = self.step(batch)
@@ -115,7 +116,8 @@ class Trainer:
     def viz_per_batch(self, split, i, pred, batch):
         """Sends each viz_freq-th first sample to TensorBoard."""
         if i % self.args.viz_freq == 0 and i < self.args.viz_freq * MAX_PICTURES:
-            self.logger.save_imgs(f'{split}/{i:04d}', self.gen_imgs_to_write(pred, batch), self.epoch)
+            imgs = self.gen_imgs_to_write(pred, batch)
+            self.logger.save_imgs(f'{split}/{i:04d}', imgs, self.epoch)
 
     def gen_imgs_to_write(self, pred, batch):
         """{name: picture} of the first sample."""
@@ -140,7 +142,8 @@ class Trainer:
         self.logger.save_checkpoint(self.get_state(scores), names, self.args.keep)
         for split in ('train', 'val'):
             own = {k.removeprefix(f'{split}/'): v for k, v in scores.items() if k.startswith(split)}
-            print(f'epoch {self.epoch}/{self.args.epochs} {split} | {format_scores(own)}', flush=True)
+            title = f'epoch {self.epoch}/{self.args.epochs} {split}'
+            print(f'{title} | {format_scores(own)}', flush=True)
 
     def is_better(self, score):
         """Whether a score is better than the best so far; nan never is."""

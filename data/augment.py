@@ -10,7 +10,7 @@ import numpy as np
 
 
 def augment_pair(img, label, size, ignore_index):
-    """What training sees: another crop, side and light each epoch; (H,W) of the result is `size`."""
+    """What training sees: another crop, side and light each epoch, at (H,W) `size`."""
     img, label = random_scale_crop(img, label, size, ignore_index)
     img, label = random_flip(img, label)
     return random_light(img), label

@@ -90,7 +90,7 @@ def make_loader(dataset, args, device, batch_size, is_train, num_samples):
     if num_samples == 0:
         raise UserError(f'{type(dataset).__name__} holds no sample')
     if is_train and batch_size > num_samples:
-        raise UserError(f'--batch_size {batch_size} is more than the {num_samples} training samples')
+        raise UserError(f'--batch_size {batch_size}: there are {num_samples} training samples')
     return Loader(
         SeededDataset(dataset, args.seed),
         device=device,

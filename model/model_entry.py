@@ -61,7 +61,7 @@ def check_pred(pred, args):
     """UserError when a model's answer is no tensor with --num_classes channels."""
     if not torch.is_tensor(pred):
         got = f'a dict with {", ".join(pred)}' if isinstance(pred, dict) else type(pred).__name__
-        raise UserError(f"{args.model_type}'s forward returned {got}, one tensor (N,C,...) is wanted")
+        raise UserError(f"{args.model_type}'s forward returned {got}, a tensor (N,C,...) is wanted")
     if pred.ndim < 2 or pred.shape[1] != args.num_classes:
         raise UserError(
             f"{args.model_type}'s forward returned the shape {tuple(pred.shape)}, "

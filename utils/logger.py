@@ -1,7 +1,6 @@
 """Recorder adds numbers up; Logger puts what a run has to show into its directory."""
 
 import csv
-import os
 import shutil
 from pathlib import Path
 
@@ -64,7 +63,7 @@ class Logger:
             self.record_scalar(name, value, epoch)
         if not self.rows:
             self._pair_curves(scores)
-        self.rows.append({'epoch': epoch} | {name: f'{value:.6g}' for name, value in scores.items()})
+        self.rows.append({'epoch': epoch} | {k: f'{v:.6g}' for k, v in scores.items()})
         self._write_rows()
         self.writer.flush()
 
@@ -103,7 +102,7 @@ class Logger:
             writer = csv.DictWriter(file, columns, restval='')
             writer.writeheader()
             writer.writerows(self.rows)
-        os.replace(tmp, self.model_dir / 'log.csv')
+        tmp.replace(self.model_dir / 'log.csv')
 
     def _pair_curves(self, scores):
         """TensorBoard's Custom Scalars: train and val of a score in one chart."""

@@ -28,7 +28,8 @@ class Report:
 
     def add_image(self, name, scores):
         """Keeps one image's scores for per_image.csv."""
-        self.rows.append({'image': name} | {k: '' if math.isnan(v) else f'{v:.6f}' for k, v in scores.items()})
+        numbers = {k: '' if math.isnan(v) else f'{v:.6f}' for k, v in scores.items()}
+        self.rows.append({'image': name} | numbers)
 
     def add_panel(self, name, imgs):
         """Writes one image's panels, named after the image."""

@@ -1,0 +1,44 @@
+#!/usr/bin/env bash
+# Finds or makes a Python that has all of requirements.txt. Sourced by the other scripts, which then
+# say "$PYTHON"; run by itself it only sets up.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+# True when the Python in $1 is 3.10 or newer and has everything that requirements.txt asks for.
+has_everything() {
+    "$1" - <<'EOF' 2>/dev/null
+import re, sys
+from importlib.metadata import distributions
+have = {d.metadata['Name'].lower(): tuple(map(int, re.findall(r'\d+', d.version)[:2])) for d in distributions()}
+if 'opencv-python-headless' in have:
+    have['opencv-python'] = have['opencv-python-headless']
+for line in open('requirements.txt'):
+    name, low, high = re.match(r'([\w-]+)>=([\d.]+),<([\d.]+)', line).groups()
+    low, high = (tuple(map(int, bound.split('.'))) for bound in (low, high))
+    if not low <= have.get(name, ()) < high:
+        sys.exit(1)
+sys.exit(sys.version_info < (3, 10))
+EOF
+}
+
+# opencv-python needs a display library; on a server without one it installs but does not import.
+mend_opencv() {
+    if ! "$1" -c 'import cv2' 2>/dev/null; then
+        echo 'opencv-python does not import here: opencv-python-headless takes its place'
+        "$1" -m pip uninstall --quiet --yes opencv-python
+        "$1" -m pip install --quiet "$(sed -n 's/^opencv-python/opencv-python-headless/p' requirements.txt)"
+    fi
+}
+
+PYTHON=$(command -v python3 || command -v python)
+if ! has_everything "$PYTHON"; then
+    PYTHON=.venv/bin/python
+    if [ ! -x "$PYTHON" ]; then
+        python3 -m venv .venv
+    fi
+    if ! has_everything "$PYTHON"; then
+        echo 'installing requirements.txt into .venv (some minutes, once)'
+        "$PYTHON" -m pip install --quiet -r requirements.txt
+    fi
+fi
+mend_opencv "$PYTHON"

@@ -1,0 +1,32 @@
+#!/usr/bin/env bash
+# Trains on the demo set and scores the best checkpoint. Run again, it goes on or says it is done.
+source "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
+
+if [ ! -f data/demo/classes.txt ]; then
+    "$PYTHON" -m data.shapes data/demo
+fi
+
+options=(
+    --model_type base_model
+    --data_type mem_list
+    --train_list data/demo/train.txt
+    --val_list data/demo/val.txt
+    --class_names data/demo/classes.txt
+    --num_classes 5
+    --num_workers 0
+    --epochs 10
+    --lr 3e-3
+    --channels_last
+    --save_prefix demo
+    --resume
+    "$@"
+)
+run_dir=$("$PYTHON" options.py "${options[@]}")
+"$PYTHON" train.py "${options[@]}"
+"$PYTHON" eval.py --load_model_path "$run_dir/best.pth" --viz_freq 5 --save_viz
+
+cat <<EOF
+
+Look at the curves and pictures:   bash scripts/tensorboard.sh
+Score the checkpoint again:        bash scripts/eval.sh $run_dir/best.pth
+EOF

@@ -1,7 +1,6 @@
 """Every option. No torch here: `--help` and a mistyped option answer at once."""
 
 import os
-import shlex
 from argparse import Namespace
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from utils.arg_parser import (
     positive,
     positive_int,
     seed_int,
+    write_args,
 )
 from utils.errors import UserError, choose, nearest
 
@@ -38,7 +38,7 @@ def parse_common_args(parser):
     add('--data_type', default='list', help='a name in data/data_entry.py; mem_list: all in memory')
     add('--val_list', default='', help='list file to score on, "image label" a line')
     add('--data_root', default='', help="where a list's paths start; blank: beside the list")
-    add('--img_size', type=positive_int, nargs=2, metavar=('H', 'W'), help='blank: as the files are')
+    add('--img_size', type=positive_int, nargs=2, metavar=('H', 'W'), help='blank: as on disk')
     add('--num_classes', type=positive_int, help="the model's output channels")
     add('--ignore_index', type=any_int, default=255, help='label value that is never scored')
     add('--class_names', default='', help='file, a class a line: name, or name R G B')
@@ -217,7 +217,8 @@ def check_gpus(args):
 def get_train_model_dir(args):
     """The run directory, as a Path; nothing is created."""
     suffix = '_fast_dev_run' if args.fast_dev_run else ''
-    return Path(args.model_dir or f'checkpoints/{args.model_type}_{args.save_prefix}{suffix}')
+    model_dir = args.model_dir or f'checkpoints/{args.model_type}_{args.save_prefix}'
+    return Path(f'{model_dir}{suffix}')
 
 
 def get_test_result_dir(args):
@@ -231,17 +232,9 @@ def get_test_result_dir(args):
 
 def save_args(args, save_dir, parse_args=parse_train_args):
     """Writes save_dir/args.txt, which `@args.txt` reads back to the same options."""
-    defaults = parse_args(Parser()).parse_args([])
     script = 'train.py' if parse_args is parse_train_args else 'eval.py'
-    lines = [f'# python {script} @{Path(save_dir) / "args.txt"} runs this again']
-    for name, default in vars(defaults).items():
-        value = getattr(args, name)
-        if name in NOT_SAVED or value is None or value is False or value == '':
-            continue
-        values = [] if value is True else value if isinstance(value, list) else [value]
-        line = shlex.join([f'--{name.replace("weight_decay", "weight-decay")}', *map(str, values)])
-        lines.append(line if value == default else f'{line}  # default: {default}')
-    (Path(save_dir) / 'args.txt').write_text('\n'.join(lines) + '\n', encoding='utf-8')
+    path = Path(save_dir) / 'args.txt'
+    write_args(args, path, parse_args(Parser()), NOT_SAVED, f'python {script} @{path}')
 
 
 if __name__ == '__main__':  # for scripts: where would train.py with these options put its run?

@@ -142,8 +142,9 @@ class Trainer:
         self.logger.save_checkpoint(self.get_state(scores), names, self.args.keep)
         for split in ('train', 'val'):
             own = {k.removeprefix(f'{split}/'): v for k, v in scores.items() if k.startswith(split)}
-            title = f'epoch {self.epoch}/{self.args.epochs} {split}'
-            print(f'{title} | {format_scores(own)}', flush=True)
+            if own:
+                title = f'epoch {self.epoch}/{self.args.epochs} {split}'
+                print(f'{title} | {format_scores(own)}', flush=True)
 
     def is_better(self, score):
         """Whether a score is better than the best so far; nan never is."""
@@ -189,7 +190,8 @@ def main(args):
     trainer = Trainer(args)
     with undo_on_error(trainer.model_dir):
         best = trainer.train()
-    print(f'best: epoch {best["epoch"]}, val {args.best_metric} {best["score"]:.4f}')
+    if best['epoch']:
+        print(f'best: epoch {best["epoch"]}, val {args.best_metric} {best["score"]:.4f}')
 
 
 if __name__ == '__main__':

@@ -19,6 +19,8 @@ class ListDataset(Dataset):
 
     def __init__(self, args, list_path, is_train):
         self.args, self.is_train = args, is_train
+        if not 0 <= args.ignore_index <= 255:
+            raise UserError(f'--ignore_index {args.ignore_index}: labels have 8 bits, 0 to 255')
         self.files = ListFile(list_path, args.data_root)
 
     def __len__(self):

@@ -48,7 +48,7 @@ class ListFile:
             if len(row) != len(self.columns):
                 wanted = ' '.join(self.columns)
                 hint = '; separate paths that hold spaces by tabs' if '\t' not in line else ''
-                raise UserError(f"{self.path}:{number}: expected \"{wanted}\", got '{line}'{hint}")
+                raise UserError(f'{self.path}:{number}: expected "{wanted}", got \'{line}\'{hint}')
             rows.append('\t'.join(row).encode())
             line_numbers.append(number)
         if not rows:

@@ -14,9 +14,7 @@ class HelpFormatter(argparse.HelpFormatter):
     def _get_help_string(self, action):
         if action.default in (None, False, '', argparse.SUPPRESS, []):
             return action.help
-        default = action.default
-        text = ' '.join(map(str, default)) if isinstance(default, list) else default
-        return f'{action.help} (default: {text})'.replace('%', '%%')
+        return f'{action.help} (default: {format_value(action.default)})'.replace('%', '%%')
 
 
 class Parser(argparse.ArgumentParser):
@@ -39,6 +37,27 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message):
         self.exit(2, f'error: {message}\n')
+
+
+def write_args(args, path, parser, left_out, command):
+    """Writes args as a file of options for `@path`: one a line, what is no default marked."""
+    lines = [f'# {command} runs this again']
+    for action in parser._actions:
+        value = getattr(args, action.dest, None)
+        if action.dest in left_out or value is None or value is False or value == '':
+            continue
+        values = [] if value is True else value if isinstance(value, list) else [value]
+        line = shlex.join([action.option_strings[0], *map(str, values)])
+        is_default = value == action.default
+        lines.append(line if is_default else f'{line}  # default: {format_value(action.default)}')
+    path.write_text('\n'.join(lines) + '\n', encoding='utf-8')
+
+
+def format_value(value):
+    """An option's value as it would be typed; blank is said."""
+    if isinstance(value, list):
+        return ' '.join(map(str, value))
+    return 'blank' if value in (None, '') else 'off' if value is False else str(value)
 
 
 def number(kind, wanted, is_good):

@@ -106,6 +106,24 @@ def load_match_dict(model, state):
 
     UserError when nothing fits. `state` may come from DataParallel or a compiled model.
     """
+    fitting, report = match_state(model, state)
+    if not fitting:
+        raise UserError(f'none of its {len(state)} tensors has a name and shape of this model')
+    unwrap(model).load_state_dict(fitting, strict=False)
+    return report
+
+
+def load_strict(model, state):
+    """Loads every tensor and returns one line; UserError, nothing loaded, when one does not fit."""
+    fitting, report = match_state(model, state)
+    if not len(fitting) == len(state) == len(unwrap(model).state_dict()):
+        raise UserError(f'another model made these weights ({report}); see --load_not_strict')
+    unwrap(model).load_state_dict(fitting)
+    return report
+
+
+def match_state(model, state):
+    """The part of a state dict that fits the model by name and shape, and one line about all."""
     own, state = unwrap(model).state_dict(), strip_prefixes(state)
     fitting = {k: v for k, v in state.items() if k in own and own[k].shape == v.shape}
     other_shape = [
@@ -115,24 +133,10 @@ def load_match_dict(model, state):
     ]
     missing = [k for k in own if k not in state]
     unexpected = [k for k in state if k not in own]
-    if not fitting:
-        raise UserError(f'none of its {len(state)} tensors has a name and shape of this model')
-    unwrap(model).load_state_dict(fitting, strict=False)
-    return (
+    return fitting, (
         f'loaded {len(fitting)} tensors, {first_names(other_shape)} of another shape, '
         f'{first_names(missing)} missing, {first_names(unexpected)} unexpected'
     )
-
-
-def load_strict(model, state):
-    """Loads every tensor; UserError names the first that do not fit. Returns one line."""
-    own, state = unwrap(model).state_dict(), strip_prefixes(state)
-    shapes = {k: tuple(v.shape) for k, v in own.items()}
-    if shapes != {k: tuple(v.shape) for k, v in state.items()}:
-        report = load_match_dict(model, state)
-        raise UserError(f'another model made these weights ({report}); see --load_not_strict')
-    unwrap(model).load_state_dict(state)
-    return f'loaded {len(state)} tensors'
 
 
 def first_names(names, most=10):

@@ -1,0 +1,98 @@
+"""One toy net, one toy list, one set of toy options, and what the tests share."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+
+from model.model_entry import MODELS
+from model.submodules import conv2d_bn_relu
+from options import get_train_args
+
+ROOT = Path(__file__).parent.parent
+CAMVID = ROOT.parent / 'shared' / 'camvid'
+SIZE = (32, 48)  # H, W of the toy images
+
+cv2.setNumThreads(1)
+torch.set_num_threads(2)
+
+
+class ToyNet(nn.Module):
+    """The least that has BatchNorm and dropout: `--model_type toy` in the tests."""
+
+    def __init__(self, args):
+        super().__init__()
+        self.block = conv2d_bn_relu(3, 8)
+        self.dropout = nn.Dropout2d(0.2)
+        self.head = nn.Conv2d(8, args.num_classes, 1)
+
+    def forward(self, img):
+        return self.head(self.dropout(self.block(img)))
+
+
+@pytest.fixture(autouse=True)
+def toy_model(monkeypatch):
+    """Puts ToyNet into the registry."""
+    monkeypatch.setitem(MODELS, 'toy', 'conftest:ToyNet')
+
+
+def draw_toy(i):
+    """A bright (class 1) or dark (class 2) rectangle on grey (class 0), ringed by 255."""
+    rng = np.random.default_rng(i)
+    img = rng.integers(90, 150, (*SIZE, 3))
+    label = np.zeros(SIZE, np.uint8)
+    top, left, kind = rng.integers(2, 12), rng.integers(2, 20), 1 + i % 2
+    label[top - 1 : top + 17, left - 1 : left + 21] = 255
+    label[top : top + 16, left : left + 20] = kind
+    img[label == kind] += 80 if kind == 1 else -80
+    return img.astype(np.uint8), label
+
+
+def write_list(directory, num_images, first=0, name='list.txt'):
+    """Draws num_images toy pairs into directory and names them in a list file; returns its path."""
+    directory.mkdir(parents=True, exist_ok=True)
+    lines = []
+    for i in range(first, first + num_images):
+        img, label = draw_toy(i)
+        Image.fromarray(img).save(directory / f'{i}.png')
+        Image.fromarray(label).save(directory / f'{i}_label.png')
+        lines.append(f'{i}.png {i}_label.png\n')
+    (directory / name).write_text(''.join(lines))
+    return directory / name
+
+
+@pytest.fixture(scope='session')
+def toy_list(tmp_path_factory):
+    """A list of 8 toy pairs; tests read it and change nothing."""
+    return write_list(tmp_path_factory.mktemp('toy'), 8)
+
+
+@pytest.fixture(scope='session')
+def toy_val_list(tmp_path_factory):
+    """A list of 5 other toy pairs."""
+    return write_list(tmp_path_factory.mktemp('toy_val'), 5, first=100)
+
+
+@pytest.fixture
+def make_args(toy_list, toy_val_list, tmp_path):
+    """A function of options that returns train.py's args, toy ones where nothing is said."""
+
+    def make(*options, run='run'):
+        toy = f'--train_list {toy_list} --val_list {toy_val_list} --num_classes 3 --img_size 32 48'
+        quick = '--model_type toy --batch_size 4 --epochs 2 --num_workers 0'
+        run_dir = ['--model_dir', str(tmp_path / run)]
+        return get_train_args([*toy.split(), *quick.split(), *run_dir, *map(str, options)])
+
+    return make
+
+
+def run_python(*command, cwd=ROOT, **kwargs):
+    """Runs python with a command line as a person would; returns the finished process."""
+    command = [sys.executable, *map(str, command)]
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=200, **kwargs)

@@ -1,0 +1,137 @@
+"""What an evaluation writes, and the pictures in it."""
+
+import csv
+from argparse import Namespace
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from conftest import SIZE
+from PIL import Image
+
+import eval as evaluation
+from options import get_test_args, get_test_result_dir
+from train import Trainer
+from utils.classes import get_class_names, get_palette
+from utils.viz import RIGHT, WRONG, gen_imgs_to_write, join_panels, label2rgb, panel_name, write_img
+
+
+@pytest.fixture
+def run(make_args, tmp_path):
+    """A finished run of one epoch, with named classes."""
+    (tmp_path / 'names.txt').write_text('ground 1 2 3\nbright thing\ndark\n')
+    trainer = Trainer(make_args('--epochs', 1, '--class_names', tmp_path / 'names.txt'))
+    trainer.train()
+    return trainer
+
+
+def evaluate(run, *options):
+    """Runs eval.py's main; returns the result directory."""
+    path = run.model_dir / 'best.pth'
+    args = get_test_args(['--load_model_path', str(path), *map(str, options)])
+    evaluation.main(args)
+    return get_test_result_dir(args)
+
+
+def test_result_txt_says_what_was_scored_and_every_class(run, toy_val_list):
+    text = (evaluate(run) / 'result.txt').read_text()
+    for word in (str(run.model_dir / 'best.pth'), str(toy_val_list), 'images      5', 'command'):
+        assert word in text
+    scores = run.evaluator.eval(lambda *_: None)
+    assert f'miou        {scores["miou"]:.4f}' in text
+    row = next(line for line in text.splitlines() if line.startswith('bright thing'))
+    assert float(row.split()[2]) == pytest.approx(scores['iou/bright thing'], abs=1e-4)
+
+
+def test_per_image_csv_has_a_line_an_image_whose_mean_loss_is_the_loss(run):
+    result_dir = evaluate(run, '--val_batch_size', 2)
+    with (result_dir / 'per_image.csv').open(newline='') as file:
+        rows = list(csv.DictReader(file))
+    assert [row['image'] for row in rows] == [f'{i}.png' for i in range(100, 105)]
+    loss = run.evaluator.eval(lambda *_: None)['loss']
+    assert np.mean([float(row['loss']) for row in rows]) == pytest.approx(loss, abs=1e-5)
+
+
+def test_panels_are_written_each_viz_freq_images_and_named_after_them(run):
+    panel_dir = evaluate(run, '--save_viz', '--viz_freq', 2) / 'panels'
+    assert sorted(p.name for p in panel_dir.iterdir()) == ['100.png', '102.png', '104.png']
+    assert Image.open(panel_dir / '100.png').size == (4 * SIZE[1] + 3 * 4, SIZE[0])
+    evaluate(run, '--save_viz', '--viz_freq', 5)
+    assert [p.name for p in panel_dir.iterdir()] == ['100.png']
+
+
+def test_without_save_viz_there_are_no_pictures(run):
+    assert not (evaluate(run) / 'panels').exists()
+
+
+def test_two_prefixes_give_two_result_directories(run):
+    assert evaluate(run) != evaluate(run, '--save_prefix', 'again')
+    assert len(list((run.model_dir / 'best').iterdir())) == 2
+
+
+def make_args(**changes):
+    return Namespace(**{'num_classes': 3, 'ignore_index': 255, 'class_names': ''} | changes)
+
+
+def make_sample():
+    """A sample of 2x2 pixels: right, wrong, ignored, right."""
+    pred = torch.zeros(1, 3, 2, 2)
+    for y, x, c in ((0, 0, 1), (0, 1, 2), (1, 0, 0), (1, 1, 2)):
+        pred[0, c, y, x] = 1
+    label = torch.tensor([[[1, 0], [255, 2]]], dtype=torch.uint8)
+    img = torch.arange(12, dtype=torch.uint8).view(1, 3, 2, 2)
+    return pred, {'img': img, 'label': label, 'name': ['a']}
+
+
+def test_panels_show_image_prediction_label_and_error():
+    imgs, palette = gen_imgs_to_write(*make_sample(), make_args()), get_palette(make_args())
+    assert list(imgs) == ['img', 'pred', 'label', 'error']
+    assert np.array_equal(imgs['img'][0, 1], [1, 5, 9])
+    assert np.array_equal(imgs['pred'], palette[[[1, 2], [0, 2]]])
+    assert np.array_equal(imgs['label'], palette[[[1, 0], [255, 2]]])
+    assert np.array_equal(imgs['error'][[0, 0, 1], [0, 1, 1]], [RIGHT, WRONG, RIGHT])
+
+
+def test_joined_panels_stand_side_by_side_with_white_between():
+    imgs = {name: np.full((3, 2, 3), value, np.uint8) for name, value in (('a', 1), ('b', 2))}
+    joined = join_panels(imgs, gap=1)
+    assert joined[0, :, 0].tolist() == [1, 1, 255, 2, 2]
+
+
+def test_a_classifiers_picture_is_its_image():
+    _, batch = make_sample()
+    batch['label'] = torch.tensor([1])
+    assert list(gen_imgs_to_write(torch.zeros(1, 3), batch, make_args())) == ['img']
+
+
+def test_every_class_has_its_own_colour_and_the_file_of_names_may_set_it(tmp_path):
+    colours = get_palette(make_args())[:20]
+    distances = np.abs(colours[:, None].astype(int) - colours[None]).sum(-1)
+    assert distances[~np.eye(20, dtype=bool)].min() > 30
+    (tmp_path / 'names.txt').write_text('sky 10 20 30\nroad side\nLane 9\n')
+    args = make_args(class_names=str(tmp_path / 'names.txt'))
+    assert get_class_names(args) == ['sky', 'road side', 'Lane 9']
+    assert label2rgb([[0]], get_palette(args)).tolist() == [[[10, 20, 30]]]
+
+
+def test_a_file_with_another_number_of_names_is_an_error(tmp_path):
+    (tmp_path / 'names.txt').write_text('a\nb\n')
+    with pytest.raises(ValueError, match='names 2 classes, --num_classes is 3'):
+        get_class_names(make_args(class_names=str(tmp_path / 'names.txt')))
+
+
+@pytest.mark.parametrize(
+    ('name', 'panel'), [('a/b.jpg', 'a_b.png'), ('/x/b.png', 'x_b.png'), ('../b.c.png', 'b.c.png')]
+)
+def test_a_panel_keeps_the_whole_name_of_its_image(name, panel):
+    assert panel_name(name) == panel
+
+
+def test_a_picture_keeps_its_colours_and_a_bad_path_is_an_error(tmp_path):
+    img = np.zeros((2, 2, 3), np.uint8)
+    img[..., 0] = 200
+    write_img(tmp_path / 'red.png', img)
+    assert cv2.imread(str(tmp_path / 'red.png'))[0, 0].tolist() == [0, 0, 200]
+    with pytest.raises(OSError, match='could not write'):
+        write_img(tmp_path / 'nowhere' / 'red.png', img)

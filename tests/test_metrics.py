@@ -1,0 +1,103 @@
+"""Metrics against counts made pixel by pixel, in plain Python."""
+
+from argparse import Namespace
+
+import pytest
+import torch
+
+from metrics import METRICS, compute_metrics, summarize
+from utils.logger import Recorder
+
+ARGS = Namespace(num_classes=4, ignore_index=255, metrics=['acc', 'miou', 'mdice'])
+
+
+def make_batch(num_samples, seed=0, ignore_index=255):
+    generator = torch.Generator().manual_seed(seed)
+    pred = torch.randn(num_samples, 4, 7, 9, generator=generator)
+    label = torch.randint(0, 3, (num_samples, 7, 9), generator=generator)  # class 3 never occurs
+    label[torch.rand(label.shape, generator=generator) < 0.2] = ignore_index
+    return pred, {'label': label.to(torch.uint8)}
+
+
+def count_by_hand(pred, label, ignore_index=255):
+    """(hits, labels, predictions) of each class."""
+    hits, labels, predictions = [0] * 4, [0] * 4, [0] * 4
+    for scores, wanted in zip(pred.movedim(1, -1).reshape(-1, 4), label.flatten(), strict=True):
+        if wanted == ignore_index:
+            continue
+        found = max(range(4), key=lambda c: scores[c])
+        labels[wanted] += 1
+        predictions[found] += 1
+        hits[wanted] += int(found == wanted)
+    return hits, labels, predictions
+
+
+@pytest.mark.parametrize('ignore_index', [255, 0])
+def test_scores_are_what_counting_pixels_gives(ignore_index):
+    pred, batch = make_batch(3, ignore_index=ignore_index)
+    args = Namespace(**{**vars(ARGS), 'ignore_index': ignore_index})
+    recorder = Recorder()
+    recorder.record_all(compute_metrics(pred, batch, args))
+    scores = summarize(recorder.summary(), 'abcd')
+    hits, labels, predictions = count_by_hand(pred, batch['label'], ignore_index)
+    sums = list(zip(hits, labels, predictions, strict=True))
+    iou = [hit / (is_class + found - hit) for hit, is_class, found in sums]
+    dice = [2 * hit / (is_class + found) for hit, is_class, found in sums]
+    assert scores['acc'] == sum(hits) / sum(labels)
+    assert [scores[f'iou/{c}'] for c in 'abcd'] == pytest.approx(iou, abs=1e-12)
+    assert scores['miou'] == pytest.approx(sum(iou) / 4, abs=1e-12)
+    assert scores['mdice'] == pytest.approx(sum(dice) / 4, abs=1e-12)
+
+
+def test_scores_do_not_depend_on_how_a_set_is_cut_into_batches():
+    pred, batch = make_batch(7)
+    summaries = []
+    for size in (1, 3, 7):
+        recorder = Recorder()
+        for start in range(0, 7, size):
+            part = {'label': batch['label'][start : start + size]}
+            recorder.record_all(compute_metrics(pred[start : start + size], part, ARGS))
+        summaries.append(recorder.summary())
+    assert summaries[0] == summaries[1] == summaries[2]
+
+
+def test_a_class_that_is_neither_there_nor_found_is_left_out_of_the_mean():
+    pred = torch.zeros(1, 4, 1, 2)
+    pred[0, 1] = 1  # class 1 everywhere
+    recorder = Recorder()
+    recorder.record_all(compute_metrics(pred, {'label': torch.tensor([[[1, 0]]])}, ARGS))
+    scores = summarize(recorder.summary(), 'abcd')
+    assert scores['iou/d'] != scores['iou/d']  # nan
+    assert scores['miou'] == (0.0 + 0.5) / 2
+
+
+def test_an_image_of_ignored_pixels_changes_no_score():
+    pred, batch = make_batch(2)
+    recorder = Recorder()
+    recorder.record_all(compute_metrics(pred, batch, ARGS))
+    before = recorder.summary()
+    recorder.record_all(
+        compute_metrics(pred, {'label': torch.full_like(batch['label'], 255)}, ARGS)
+    )
+    assert recorder.summary() == before
+
+
+def test_l1_is_the_mean_absolute_error():
+    args = Namespace(metrics=['l1'])
+    pred, batch = torch.tensor([[1.0, 2.0]]), {'label': torch.tensor([[0.0, 4.0]])}
+    recorder = Recorder()
+    recorder.record_all(compute_metrics(pred, batch, args))
+    assert recorder.summary() == {'l1': 1.5}
+
+
+def test_a_classifier_is_scored_too():
+    pred = torch.tensor([[1.0, 0, 0, 0], [0, 0, 0, 1.0]])
+    pairs = compute_metrics(pred, {'label': torch.tensor([0, 1])}, ARGS)
+    assert [int(number) for number in pairs['acc']] == [1, 2]
+
+
+def test_every_metric_gives_a_sum_and_a_count():
+    pred, batch = make_batch(2)
+    args = Namespace(**{**vars(ARGS), 'metrics': [name for name in METRICS if name != 'l1']})
+    for value, count in compute_metrics(pred, batch, args).values():
+        assert value.shape == count.shape

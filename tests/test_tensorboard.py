@@ -1,0 +1,57 @@
+"""What TensorBoard's own server says of a run."""
+
+import contextlib
+import json
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+
+import pytest
+
+from train import Trainer
+
+
+@pytest.fixture
+def server(make_args, tmp_path):
+    """Address of a TensorBoard server on a run of two epochs."""
+    Trainer(make_args('--scheduler', 'none')).train()
+    with socket.socket() as free:
+        free.bind(('127.0.0.1', 0))
+        port = free.getsockname()[1]
+    command = f'-m tensorboard.main --logdir {tmp_path} --port {port} --host 127.0.0.1'
+    process = subprocess.Popen(
+        [sys.executable, *command.split()], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    yield f'http://127.0.0.1:{port}/data/plugin'
+    process.terminate()
+    process.wait()
+
+
+def ask(url):
+    with urllib.request.urlopen(url) as response:
+        return json.load(response)
+
+
+def wait_for_tags(url):
+    """The answer as soon as the server is up and has read the run; the last one after 60 s."""
+    tags = {}
+    for _ in range(300):
+        with contextlib.suppress(OSError):  # not listening yet
+            tags = ask(url)
+        if tags:
+            return tags
+        time.sleep(0.2)
+    raise AssertionError(f'{url} had nothing to tell in 60 s')
+
+
+def test_the_page_lists_curves_and_pictures(server):
+    scalars = wait_for_tags(f'{server}/scalars/tags')['run']
+    for name in ('loss', 'miou', 'acc', 'iou/1'):
+        assert {f'train/{name}', f'val/{name}'} <= set(scalars)
+    assert {'lr', 'train/grad_norm', 'speed/img_per_s', 'speed/data_wait'} <= set(scalars)
+    points = ask(f'{server}/scalars/scalars?run=run&tag=lr')
+    assert [point[1] for point in points] == [1, 2]
+    images = wait_for_tags(f'{server}/images/tags')['run']
+    assert {'train/0000', 'val/0000'} <= set(images)

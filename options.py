@@ -82,7 +82,7 @@ def parse_train_args(parser):
 
     add = parser.add_argument_group('optimiser').add_argument
     add('--optimizer', choices=['adamw', 'adam', 'sgd'], default='adamw', help='update rule')
-    add('--lr', type=positive, default=1e-3, help='learning rate after warm-up')
+    add('--lr', type=positive, default=3e-3, help='learning rate after warm-up')
     add('--momentum', type=fraction, default=0.9, help='momentum of sgd, first beta of adam')
     add('--beta', type=fraction, default=0.999, help='second beta of adam')
     add('--weight-decay', '--wd', type=not_negative, default=1e-4, help='weight decay')

@@ -40,6 +40,7 @@ class Trainer:
         self.scaler = select_scaler(args, select_device(args))
         self.evaluator = Evaluator(args, self.average.module)
         warn_of_overlap(self.train_loader, self.evaluator.loader)
+        self.logger = Logger(self.model_dir)
         self.epoch = self.num_steps = 0  # finished ones
         self.best = {'epoch': 0, 'score': math.nan}
         if args.resume and (self.model_dir / 'last.pth').exists():
@@ -50,15 +51,14 @@ class Trainer:
         if self.is_finished():
             print(f'{self.model_dir} is finished: {self.epoch} epochs; more --epochs go on')
             return self.best
-        self.logger = Logger(self.model_dir, self.epoch)
-        save_args(self.args, self.model_dir)
-        while not self.is_finished():
-            self.epoch += 1
-            scores = self.train_per_epoch(self.epoch)
-            if self.args.val_freq and self.epoch % self.args.val_freq == 0:
-                scores |= self.val_per_epoch(self.epoch)
-            self.finish_epoch(scores)
-        self.logger.close()
+        with self.logger.open(self.epoch):
+            save_args(self.args, self.model_dir)
+            while not self.is_finished():
+                self.epoch += 1
+                scores = self.train_per_epoch(self.epoch)
+                if self.args.val_freq and self.epoch % self.args.val_freq == 0:
+                    scores |= self.val_per_epoch(self.epoch)
+                self.finish_epoch(scores)
         return self.best
 
     def train_per_epoch(self, epoch):

@@ -16,7 +16,7 @@ def augment_pair(img, label, size, ignore_index):
     return random_light(img), label
 
 
-def random_scale_crop(img, label, size, ignore_index, smallest=0.75, largest=1.5):
+def random_scale_crop(img, label, size, ignore_index, smallest=0.85, largest=1.25):
     """Resizes to `size` times a random scale, then cuts or pads to `size` at a random place.
 
     What padding adds is never scored: its label is ignore_index.
@@ -41,7 +41,7 @@ def random_flip(img, label):
     return (img[:, ::-1], label[:, ::-1]) if random.random() < 0.5 else (img, label)
 
 
-def random_light(img, contrast=0.3, brightness=30):
+def random_light(img, contrast=0.15, brightness=15):
     """Contrast around middle grey within +-`contrast`, then brightness within +-`brightness`."""
     gain = 1 + random.uniform(-contrast, contrast)
     shift = random.uniform(-brightness, brightness)

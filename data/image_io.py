@@ -4,6 +4,8 @@ Pillow reads both images and labels, so the same rule holds for both, palettes s
 truncated or broken file is an error instead of a half-grey picture.
 """
 
+from contextlib import contextmanager
+
 import numpy as np
 from PIL import Image, ImageOps
 
@@ -15,10 +17,10 @@ def read_image(path):
 
     UserError when the file is broken, no image, or has more than 8 bits a channel.
     """
-    img = open_image(path)
-    if img.mode in ('I', 'F') or is_16_bit(img):
-        raise UserError(f'{path} has more than 8 bits a channel; convert it to 8 bits')
-    return np.array(decode(img, path).convert('RGB'))
+    with open_image(path) as img:
+        if img.mode in ('I', 'F') or is_16_bit(img):
+            raise UserError(f'{path} has more than 8 bits a channel; convert it to 8 bits')
+        return np.array(decode(img, path).convert('RGB'))
 
 
 def read_label(path):
@@ -26,22 +28,33 @@ def read_label(path):
 
     UserError when the file is broken, a JPEG, a picture in colours, or has more than 8 bits.
     """
-    img = open_image(path)
-    if img.format == 'JPEG':
-        raise UserError(f'label {path} is a JPEG, whose compression smears class indices; use PNG')
-    if is_16_bit(img):
-        raise UserError(f'label {path} has 16 bits, class indices in 8 bits are wanted')
-    if img.mode not in ('L', 'P', '1'):
-        raise UserError(f'label {path} looks like colours ({img.mode}), class indices are wanted')
-    return np.array(decode(img, path), dtype=np.uint8)
+    with open_image(path) as img:
+        if img.format == 'JPEG':
+            raise UserError(f'label {path} is a JPEG, which smears class indices; use PNG')
+        if is_16_bit(img):
+            raise UserError(f'label {path} has 16 bits, class indices in 8 bits are wanted')
+        if img.mode not in ('L', 'P', '1'):
+            raise UserError(
+                f'label {path} looks like colours ({img.mode}), class indices are wanted'
+            )
+        return np.array(decode(img, path), dtype=np.uint8)
 
 
+@contextmanager
 def open_image(path):
     """The file's header as a PIL image; pixels are not read yet."""
     try:
-        return Image.open(path)
+        img = Image.open(path)
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise UserError(f'{path} is not an image that can be read: {one_line(error)}') from error
+    with img:
+        yield img
+
+
+def count_pixels(path):
+    """An image's height times its width, from its header."""
+    with open_image(path) as img:
+        return img.height * img.width
 
 
 def is_16_bit(img):

@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from data.image_io import open_image
+from data.image_io import count_pixels
 from data.list_dataset import ListDataset
 
 
@@ -16,8 +16,8 @@ class MemListDataset(ListDataset):
 
     def __init__(self, args, list_path, is_train):
         super().__init__(args, list_path, is_train)
-        sizes = [open_image(self.files[i][0]).size for i in range(len(self))]
-        self.offsets = np.cumsum([0, *(4 * width * height for width, height in sizes)])
+        sizes = [4 * count_pixels(self.files[i][0]) for i in range(len(self))]
+        self.offsets = np.cumsum([0, *sizes])
         self.shapes = np.zeros((len(self), 2), dtype=np.int64)
         self.buffer = torch.empty(int(self.offsets[-1]), dtype=torch.uint8).share_memory_()
         for i in range(len(self)):

@@ -6,12 +6,14 @@ from utils.errors import UserError
 
 
 def conv2d_bn_relu(in_channels, out_channels, kernel_size=3, stride=1):
-    """(N,in,H,W) -> (N,out,H/stride,W/stride)."""
-    return nn.Sequential(
-        nn.Conv2d(in_channels, out_channels, kernel_size, stride, kernel_size // 2, bias=False),
-        nn.BatchNorm2d(out_channels),
-        nn.ReLU(inplace=True),
-    )
+    """(N,in,H,W) -> (N,out,H/stride,W/stride).
+
+    Source of the start values: He et al., "Delving Deep into Rectifiers", 2015.
+    """
+    padding = kernel_size // 2
+    conv = nn.Conv2d(in_channels, out_channels, kernel_size, stride, padding, bias=False)
+    nn.init.kaiming_normal_(conv.weight, mode='fan_out', nonlinearity='relu')
+    return nn.Sequential(conv, nn.BatchNorm2d(out_channels), nn.ReLU(inplace=True))
 
 
 def double_conv2d(in_channels, out_channels):

@@ -15,7 +15,6 @@ options=(
     --num_classes 5
     --num_workers 0
     --epochs 10
-    --lr 3e-3
     --channels_last
     --save_prefix demo
     --resume

@@ -49,13 +49,11 @@ def read_log(directory):
 
 
 def test_log_csv_has_a_line_an_epoch_and_goes_on_after_the_last_one(tmp_path):
-    logger = Logger(tmp_path)
-    for epoch in (1, 2, 3):
-        logger.save_curves(epoch, {'train/loss': 1 / epoch})
-    logger.close()
-    logger = Logger(tmp_path, epoch=2)  # as after a stop in epoch 3
-    logger.save_curves(3, {'train/loss': 0.25, 'val/miou': 0.5})
-    logger.close()
+    with Logger(tmp_path).open() as logger:
+        for epoch in (1, 2, 3):
+            logger.save_curves(epoch, {'train/loss': 1 / epoch})
+    with Logger(tmp_path).open(epoch=2) as logger:  # as after a stop in epoch 3
+        logger.save_curves(3, {'train/loss': 0.25, 'val/miou': 0.5})
     assert [row['epoch'] for row in read_log(tmp_path)] == ['1', '2', '3']
     assert [row['val/miou'] for row in read_log(tmp_path)] == ['', '', '0.5']
 
@@ -64,7 +62,8 @@ def test_a_fresh_start_clears_what_a_run_wrote_and_nothing_else(tmp_path):
     for name in ('last.pth', '0002_00000010.pth', 'log.csv', 'args.txt', 'notes.md'):
         (tmp_path / name).touch()
     (tmp_path / 'best' / 'camvid_val_pref').mkdir(parents=True)
-    Logger(tmp_path).close()
+    with Logger(tmp_path).open():
+        pass
     assert (tmp_path / 'notes.md').exists()
     assert not list(tmp_path.glob('*.pth'))
     assert not (tmp_path / 'best').exists()
@@ -75,6 +74,5 @@ def test_only_the_newest_numbered_checkpoints_stay(tmp_path, keep, left):
     logger = Logger(tmp_path)
     for epoch in (3, 4, 5):
         logger.save_checkpoint({'epoch': epoch}, ['last.pth', f'{epoch:04d}_00000000.pth'], keep)
-    logger.close()
     assert [path.name[:4] for path in sorted(tmp_path.glob('0*.pth'))] == left
     assert (tmp_path / 'last.pth').exists()

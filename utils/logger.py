@@ -2,6 +2,7 @@
 
 import csv
 import shutil
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -43,14 +44,19 @@ Recoder = Recorder  # the name it had in the ancestor of this project
 class Logger:
     """Curves, pictures and checkpoints of one run, in `model_dir`."""
 
-    def __init__(self, model_dir, epoch=0):
+    def __init__(self, model_dir):
+        """Nothing is written before `open`."""
+        self.model_dir, self.rows, self.writer = Path(model_dir), [], None
+
+    @contextmanager
+    def open(self, epoch=0):
         """Goes on after `epoch`; 0 starts afresh and clears what an earlier run wrote."""
-        self.model_dir = Path(model_dir)
         self.model_dir.mkdir(parents=True, exist_ok=True)
         if epoch == 0:
             self._clear()
         self.rows = self._read_rows(epoch)
-        self.writer = SummaryWriter(self.model_dir, purge_step=epoch + 1)
+        with SummaryWriter(self.model_dir, purge_step=epoch + 1) as self.writer:
+            yield self
 
     def record_scalar(self, name, value, epoch):
         """One point of a TensorBoard curve; nan leaves a gap."""
@@ -78,9 +84,6 @@ class Logger:
         numbered = sorted(self.model_dir.glob('[0-9]*_[0-9]*.pth'))
         for path in numbered[:-keep] if keep else []:
             path.unlink()
-
-    def close(self):
-        self.writer.close()
 
     def _clear(self):
         for pattern in RUN_FILES:

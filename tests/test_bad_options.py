@@ -1,0 +1,70 @@
+"""Mistakes on the command line: one line on stderr, exit code 2, nothing created."""
+
+import pytest
+from conftest import run_python
+
+
+def check_refused(make, options, words, capsys, tmp_path):
+    """make(*options) ends with code 2 and one line that holds every word; there is no run."""
+    with pytest.raises(SystemExit) as stop:
+        make(*options)
+    assert stop.value.code == 2
+    message = capsys.readouterr().err
+    assert message.count('\n') == 1
+    assert all(word in message for word in words), message
+    assert not (tmp_path / 'run').exists()
+
+
+@pytest.mark.parametrize(
+    ('options', 'words'),
+    [
+        (['--epoch', 3], ["unknown option '--epoch'", "did you mean '--epochs'"]),
+        (['--lr', 'fast'], ['--lr', "a number above 0, got 'fast'"]),
+        *((['--lr', value], ['--lr', 'a number above 0']) for value in ('0', '-1', 'nan', 'inf')),
+        *((['--batch_size', value], ['a whole number above 0']) for value in ('0', '-4', '2.5')),
+        (['--epochs', 0], ['--epochs']),
+        (['--num_workers', -1], ['--num_workers', '0 or more']),
+        *((['--seed', value], ['--seed', '4294967295']) for value in (-1, 2**70)),
+        (['--gpus', 99], ['--gpus 99', 'this machine has']),
+        (['--print_freq', 0], ['--print_freq']),
+        (['--viz_freq', 0], ['--viz_freq']),
+        *((['--save_prefix', name], ['--save_prefix']) for name in ('a/b', '..', 'a;b', 'a b', '')),
+        (['--model_type', 'base_modle'], ["'base_modle'", "mean 'base_model'", 'deeplabv3_fcn']),
+        (['--data_type', 'lost'], ["did you mean 'list'", 'mem_list', 'data/data_entry.py']),
+        (['--loss', 'cce'], ["did you mean 'ce'", 'ce_dice', 'loss.py']),
+        (['--metrics', 'acc', 'iou'], ["did you mean 'miou'", 'mdice', 'metrics.py']),
+        (['--best_metric', 'mious'], ["did you mean 'miou'", '--metrics']),
+        (['--resume', '--load_model_path', 'a.pth'], ['--resume', '--load_model_path', 'one of']),
+        (['--batch_size', 6, '--accum', 4], ['--accum 4 must divide --batch_size 6']),
+        (['--class_weights', 1, 2], ['--class_weights wants 3, got 2']),
+        (['--optimizer', 'lion'], ['--optimizer', 'adamw']),
+        (['--train_list', ''], ['--train_list', 'data.shapes']),
+        (['--val_list', ''], ['--val_list']),
+        (['@nowhere.txt'], ['nowhere.txt']),
+    ],
+    ids=lambda value: ' '.join(map(str, value)) if isinstance(value, list) else str(value),
+)
+def test_a_mistake_is_named_in_one_line(make_args, capsys, tmp_path, options, words):
+    check_refused(make_args, options, words, capsys, tmp_path)
+
+
+def test_world_size_without_a_launcher_is_refused(make_args, capsys, tmp_path, monkeypatch):
+    monkeypatch.setenv('WORLD_SIZE', '4')
+    check_refused(make_args, [], ['WORLD_SIZE'], capsys, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ('command', 'words'),
+    [
+        (['train.py', '--ephocs', 3], ["did you mean '--epochs'"]),
+        (['train.py'], ['--train_list', 'python -m data.shapes']),
+        (['eval.py'], ['--load_model_path']),
+        (['eval.py', '--load_model_path', 'no/such.pth'], ['no/such.pth does not exist']),
+    ],
+)
+def test_the_programs_say_it_on_stderr_and_exit_with_2(command, words):
+    process = run_python(*command)
+    assert process.returncode == 2
+    assert process.stdout == ''
+    assert process.stderr.count('\n') == 1
+    assert all(word in process.stderr for word in words), process.stderr

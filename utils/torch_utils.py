@@ -119,7 +119,7 @@ def load_strict(model, state):
     if not len(fitting) == len(state) == len(unwrap(model).state_dict()):
         raise UserError(f'another model made these weights ({report}); see --load_not_strict')
     unwrap(model).load_state_dict(fitting)
-    return report
+    return f'loaded {len(fitting)} tensors'
 
 
 def match_state(model, state):

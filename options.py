@@ -177,7 +177,7 @@ def prepare_test_args(args):
 
 def prepare_common_args(args):
     """Checks names, devices and sizes that training and evaluation share. Imports torch."""
-    if int(os.environ.get('WORLD_SIZE', 1)) > 1:
+    if os.environ.get('WORLD_SIZE', '1') != '1':
         raise UserError('WORLD_SIZE is set, but this runs as one process: unset WORLD_SIZE')
     if not args.val_list:
         raise UserError('give --val_list: the list file to score on')

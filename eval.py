@@ -1,6 +1,10 @@
 """Evaluator: the only loop without gradients. `python eval.py --load_model_path X` scores X."""
 
-from options import get_test_args, get_test_result_dir, parse_test_args, save_args
+import sys
+from functools import cached_property
+from pathlib import Path
+
+from options import get_inherited, get_test_args, get_test_result_dir, parse_test_args, save_args
 
 if __name__ == '__main__':
     ARGS = get_test_args()  # before torch is imported, so that --help answers at once
@@ -10,12 +14,16 @@ import torch
 from data.data_entry import select_eval_loader
 from loss import compute_loss
 from metrics import compute_metrics, summarize
-from model.model_entry import forward_batch, select_model
+from model.model_entry import forward_batch, probe_model, select_model
+from utils.checkpoint import load_checkpoint
 from utils.classes import get_class_names
-from utils.errors import one_line_errors, undo_on_error
+from utils.drift import Drift
+from utils.errors import UserError, one_line_errors, undo_on_error
 from utils.logger import Recorder
 from utils.progress import Progress
+from utils.provenance import digest_sample, get_provenance
 from utils.report import Report, format_scores
+from utils.sources import read_sources, run_snapshot
 from utils.torch_utils import set_up_torch, slice_batch
 from utils.viz import gen_imgs_to_write
 
@@ -66,8 +74,28 @@ class Evaluator:
         """{name: picture} of the first sample."""
         return gen_imgs_to_write(pred, batch, self.args)
 
-    def write_report(self, result_dir):
-        """Scores every image and writes the results into result_dir; returns the scores."""
+    @cached_property
+    def sample_digest(self):
+        """Whether samples are read and preprocessed alike: a digest of the first one."""
+        return digest_sample(self.loader.dataset[0, 0])
+
+    def take_probe(self):
+        """What a checkpoint keeps so that a change of the code's behaviour is noticed."""
+        return probe_model(self.model, self.args) | {'sample': self.sample_digest}
+
+    def find_drift(self, checkpoint):
+        """The checkpoint compared with the code, data and options that run now."""
+        fast_dev_run = {'fast_dev_run': self.args.fast_dev_run}  # not inherited, but it counts
+        now = {
+            'args': get_inherited(vars(self.args)) | fast_dev_run,
+            'provenance': get_provenance({'val': (self.args.val_list, self.loader.samples)}),
+            'code': read_sources(),
+            'probe': self.take_probe(),
+        }
+        return Drift(checkpoint, now)
+
+    def write_report(self, result_dir, drift):
+        """Scores every image and writes the results; returns the scores and their comparison."""
         report = Report(self.args, result_dir)
 
         def on_image(i, sample, pred, pairs):
@@ -78,22 +106,37 @@ class Evaluator:
                 report.add_panel(sample['name'][0], self.gen_imgs_to_write(pred, sample))
 
         scores = self.eval(on_image)
-        report.write(scores)
-        return scores
+        comparison = drift.compare_scores(scores)
+        report.write(scores, [*drift.before, *comparison])
+        report.add_result(scores, drift)
+        return scores, comparison
 
 
 def main(args):
-    """Scores the checkpoint, prints the scores and where the rest is."""
+    """Says what changed since training, the scores and where the rest is; returns the exit code."""
+    checkpoint = load_checkpoint(args.load_model_path)
+    if args.use_snapshot:
+        return evaluate_with_snapshot(args.load_model_path, checkpoint)
     set_up_torch(args)
-    evaluator = Evaluator(args, select_model(args))
+    evaluator = Evaluator(args, select_model(args, checkpoint))
+    drift = evaluator.find_drift(checkpoint)
+    print('\n'.join(drift.before), flush=True)
     result_dir = get_test_result_dir(args)
     with undo_on_error(result_dir):
-        scores = evaluator.write_report(result_dir)
+        scores, comparison = evaluator.write_report(result_dir, drift)
     save_args(args, result_dir, parse_test_args)
-    print(f'val | {format_scores(scores)}')
-    print(f'results in {result_dir}')
+    print(f'val | {format_scores(scores)}', *comparison, f'results in {result_dir}', sep='\n')
+    return 3 if args.strict_drift and drift.causes else 0
+
+
+def evaluate_with_snapshot(path, checkpoint):
+    """Runs the same command with the code that made the checkpoint; returns its exit code."""
+    if 'code' not in checkpoint:
+        raise UserError(f'checkpoint {path} holds no code for --use_snapshot')
+    argv = [word for word in sys.argv[1:] if word != '--use_snapshot']
+    return run_snapshot('eval.py', checkpoint['code'], Path(path).parent, argv)
 
 
 if __name__ == '__main__':
     with one_line_errors():
-        main(ARGS)
+        sys.exit(main(ARGS))

@@ -111,6 +111,9 @@ def parse_test_args(parser):
     add = parser.add_argument_group('results').add_argument
     add('--result_dir', default='', help='blank: <run>/<checkpoint>/<val_info>_<save_prefix>')
     add('--save_viz', action='store_true', help='write image | prediction | label | error pictures')
+    add = parser.add_argument_group('drift since training').add_argument
+    add('--use_snapshot', action='store_true', help='run the code that made the checkpoint')
+    add('--strict_drift', action='store_true', help='exit code 3 when something changed')
     return parser
 
 
@@ -131,6 +134,8 @@ def get_test_args(argv=None):
     try:
         if not typed.load_model_path:
             raise UserError('give --load_model_path: the checkpoint to score')
+        if typed.use_snapshot:
+            return typed  # the checks of that day's code count
         return prepare_test_args(parser.parse_args(argv, get_stored_args(typed.load_model_path)))
     except UserError as error:
         return parser.error(error)
@@ -140,8 +145,12 @@ def get_stored_args(checkpoint_path):
     """A Namespace of the options in a checkpoint that evaluation takes over."""
     from utils.checkpoint import load_checkpoint
 
-    stored = load_checkpoint(checkpoint_path).get('args', {})
-    return Namespace(**{k: v for k, v in stored.items() if k not in NOT_INHERITED})
+    return Namespace(**get_inherited(load_checkpoint(checkpoint_path).get('args', {})))
+
+
+def get_inherited(args):
+    """Of a dict of options, those that evaluation takes over from a checkpoint."""
+    return {name: value for name, value in args.items() if name not in NOT_INHERITED}
 
 
 def prepare_train_args(args):
@@ -156,8 +165,7 @@ def prepare_train_args(args):
         args.epochs, args.overwrite = 1, True
     if args.overfit:
         args.val_list = args.train_list
-    args.best_metric = args.best_metric or args.metrics[0]
-    if args.best_metric not in ('loss', *args.metrics):
+    if args.best_metric not in ('', 'loss', *args.metrics):
         near = nearest(args.best_metric, args.metrics)
         raise UserError(f"--best_metric '{args.best_metric}' is not among --metrics{near}")
     prepare_common_args(args)
@@ -186,32 +194,23 @@ def prepare_common_args(args):
     if args.class_weights and len(args.class_weights) != args.num_classes:
         raise UserError(f'--class_weights wants {args.num_classes}, got {len(args.class_weights)}')
     check_names(args)
-    check_gpus(args)
     return args
 
 
 def check_names(args):
-    """Every name of a registry that args holds is known there."""
+    """Every name of a registry and every GPU that args holds is known."""
     from data.data_entry import DATASETS
     from loss import LOSSES
     from metrics import METRICS
     from model.model_entry import MODELS
+    from utils.torch_utils import select_device
 
     choose(MODELS, args.model_type, 'model_type', 'model/model_entry.py')
     choose(DATASETS, args.data_type, 'data_type', 'data/data_entry.py')
     choose(LOSSES, args.loss, 'loss', 'loss.py')
     for name in args.metrics:
         choose(METRICS, name, 'metrics', 'metrics.py')
-
-
-def check_gpus(args):
-    """Every GPU that was asked for is there."""
-    import torch
-
-    num_gpus = torch.cuda.device_count()
-    missing = [i for i in args.gpus or [] if i >= num_gpus]
-    if missing:
-        raise UserError(f'--gpus {missing[0]}: this machine has {num_gpus}, counted from 0')
+    select_device(args)
 
 
 def get_train_model_dir(args):
@@ -228,6 +227,12 @@ def get_test_result_dir(args):
     val_list = Path(args.val_list).absolute()
     val_info = f'{val_list.parent.name}_{val_list.stem}'
     return Path(args.load_model_path).with_suffix('') / f'{val_info}_{args.save_prefix}'
+
+
+def get_changed_args(args):
+    """{name: value} of train.py's options that are not at their defaults."""
+    defaults = vars(parse_train_args(Parser()).parse_args([]))
+    return {name: value for name, value in vars(args).items() if value != defaults[name]}
 
 
 def save_args(args, save_dir, parse_args=parse_train_args):

@@ -1,6 +1,6 @@
 """Trainer: the loop that changes weights. `python train.py --help` lists the options."""
 
-from options import get_train_args, get_train_model_dir, save_args
+from options import get_changed_args, get_train_args, get_train_model_dir, save_args
 
 if __name__ == '__main__':
     ARGS = get_train_args()  # before torch is imported, so that --help answers at once
@@ -19,7 +19,9 @@ from utils.errors import UserError, one_line_errors, undo_on_error
 from utils.logger import Logger, Recorder
 from utils.optim import select_average, select_optimizer, select_scaler, select_scheduler
 from utils.progress import Progress
+from utils.provenance import describe_checkpoint, get_provenance
 from utils.report import format_scores
+from utils.run_record import RunRecord
 from utils.torch_utils import seed_step, select_device, set_up_torch, split_batch, unwrap
 from utils.viz import gen_imgs_to_write
 
@@ -32,8 +34,10 @@ class Trainer:
     def __init__(self, args):
         set_up_torch(args)
         self.args, self.model_dir = args, get_train_model_dir(args)
+        self.best_metric = args.best_metric or args.metrics[0]
         self.train_loader = select_train_loader(args)
-        self.model = select_model(args)
+        parent = load_checkpoint(args.load_model_path) if args.load_model_path else None
+        self.model = select_model(args, parent)
         self.average = select_average(self.model, args)
         self.optimizer = select_optimizer(self.model, args)
         self.scheduler = select_scheduler(self.optimizer, args, len(self.train_loader))
@@ -42,7 +46,8 @@ class Trainer:
         warn_of_overlap(self.train_loader, self.evaluator.loader)
         self.logger = Logger(self.model_dir)
         self.epoch = self.num_steps = 0  # finished ones
-        self.best = {'epoch': 0, 'score': math.nan}
+        self.best = {'epoch': 0, 'score': math.nan, 'scores': {}}
+        self.record = RunRecord(self.model_dir, self.get_provenance(parent))
         if args.resume and (self.model_dir / 'last.pth').exists():
             self.load_state(load_checkpoint(self.model_dir / 'last.pth'))
 
@@ -51,8 +56,10 @@ class Trainer:
         if self.is_finished():
             print(f'{self.model_dir} is finished: {self.epoch} epochs; more --epochs go on')
             return self.best
-        with self.logger.open(self.epoch):
+        facts = {'args': vars(self.args), 'changed': get_changed_args(self.args)}
+        with self.logger.open(self.epoch), self.record.open(**facts, **self.get_progress()):
             save_args(self.args, self.model_dir)
+            self.logger.save_args(vars(self.args), ['loss', *self.args.metrics])
             while not self.is_finished():
                 self.epoch += 1
                 scores = self.train_per_epoch(self.epoch)
@@ -131,15 +138,17 @@ class Trainer:
                 'set --clip_grad; the checkpoints of the epochs before stand'
             )
         scores['lr'] = self.optimizer.param_groups[0]['lr']
-        score = scores.get(f'val/{self.args.best_metric}', math.nan)
+        score = scores.get(f'val/{self.best_metric}', math.nan)
         is_best = self.is_better(score)
         if is_best:
-            self.best = {'epoch': self.epoch, 'score': score}
-        self.logger.save_curves(self.epoch, scores)
+            val_scores = {k.removeprefix('val/'): v for k, v in scores.items() if k[:4] == 'val/'}
+            self.best = {'epoch': self.epoch, 'score': score, 'scores': val_scores}
+        self.logger.save_curves(self.epoch, scores, self.best['scores'] if is_best else {})
         names = ['last.pth'] + ['best.pth'] * is_best
         if self.args.save_freq and self.epoch % self.args.save_freq == 0:
             names.append(f'{self.epoch:04d}_{self.num_steps:08d}.pth')
         self.logger.save_checkpoint(self.get_state(scores), names, self.args.keep)
+        self.record.update(**self.get_progress())
         for split in ('train', 'val'):
             own = {k.removeprefix(f'{split}/'): v for k, v in scores.items() if k.startswith(split)}
             if own:
@@ -150,7 +159,7 @@ class Trainer:
         """Whether a score is better than the best so far; nan never is."""
         if math.isnan(score) or math.isnan(self.best['score']):
             return not math.isnan(score)
-        lower = self.args.best_metric in LOWER_IS_BETTER
+        lower = self.best_metric in LOWER_IS_BETTER
         return score < self.best['score'] if lower else score > self.best['score']
 
     def is_finished(self):
@@ -158,6 +167,25 @@ class Trainer:
         patience = self.args.early_stop * self.args.val_freq
         waited = self.epoch - self.best['epoch']
         return self.epoch >= self.args.epochs or 0 < patience <= waited
+
+    def get_progress(self):
+        """How far the run is, for run.json."""
+        return {
+            'epoch': self.epoch,
+            'epochs': self.args.epochs,
+            'best_metric': self.best_metric,
+            'best': self.best,
+        }
+
+    def get_provenance(self, parent):
+        """How this run comes about; `parent` is the checkpoint that it starts from, or None."""
+        datasets = {
+            'train': (self.args.train_list, self.train_loader.samples),
+            'val': (self.args.val_list, self.evaluator.loader.samples),
+        }
+        return get_provenance(
+            datasets, describe_checkpoint(self.args.load_model_path, parent) if parent else None
+        )
 
     def get_state(self, scores):
         """The dict that a checkpoint holds: tensors and plain types only."""
@@ -172,6 +200,9 @@ class Trainer:
             'best': self.best,
             'args': vars(self.args),
             'metrics': scores,
+            'provenance': self.record.provenance,
+            'code': self.record.sources,
+            'probe': self.evaluator.take_probe(),
         }
 
     def load_state(self, state):
@@ -183,6 +214,7 @@ class Trainer:
         self.scheduler.load_state_dict(state['scheduler'])
         self.scaler.load_state_dict(state['scaler'])
         self.epoch, self.num_steps, self.best = state['epoch'], state['step'], state['best']
+        self.record.continue_from(state['provenance'])
 
 
 def main(args):
@@ -191,7 +223,7 @@ def main(args):
     with undo_on_error(trainer.model_dir):
         best = trainer.train()
     if best['epoch']:
-        print(f'best: epoch {best["epoch"]}, val {args.best_metric} {best["score"]:.4f}')
+        print(f'best: epoch {best["epoch"]}, val {trainer.best_metric} {best["score"]:.4f}')
 
 
 if __name__ == '__main__':

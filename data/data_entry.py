@@ -42,7 +42,7 @@ def get_num_samples(dataset, args, batch_size):
 
 def warn_of_overlap(train_loader, eval_loader):
     """Says on stderr how many scored images are trained on too, where both data sets use lists."""
-    train_set, eval_set = train_loader.dataset.dataset, eval_loader.dataset.dataset
+    train_set, eval_set = train_loader.samples, eval_loader.samples
     if hasattr(train_set, 'files') and hasattr(eval_set, 'files'):
         num_shared = count_overlap(train_set.files, eval_set.files)
         if num_shared:

@@ -25,7 +25,7 @@ class ListFile:
         rows, self.line_numbers = self._parse()
         self.offsets = np.cumsum([0, *map(len, rows)])
         self.buffer = np.frombuffer(b''.join(rows), dtype=np.uint8)
-        self._check_files()
+        self.num_bytes = self._check_files()
 
     def __len__(self):
         return len(self.offsets) - 1
@@ -66,16 +66,18 @@ class ListFile:
             ) from error
 
     def _check_files(self):
-        faults = []
+        """The bytes of all files that the rows name."""
+        num_bytes, faults = 0, []
         for i in range(len(self)):
             for path in self[i]:
                 try:
-                    check_readable(path, 'file')
+                    num_bytes += check_readable(path, 'file').stat().st_size
                 except UserError as error:
                     faults.append(f'line {self.line_numbers[i]}: {error}')
         if faults:
             shown = '; '.join(faults[:5])
             raise UserError(f'list {self.path}: {len(faults)} files cannot be read: {shown}')
+        return num_bytes
 
 
 def count_overlap(one, other):

@@ -84,6 +84,11 @@ class Loader(DataLoader):
     def __iter__(self):
         return (to_device(batch, self.device) for batch in super().__iter__())
 
+    @property
+    def samples(self):
+        """The data set itself, without the seeding around it."""
+        return self.dataset.dataset
+
 
 def make_loader(dataset, args, device, batch_size, is_train, num_samples):
     """A Loader over the first num_samples: shuffled, only full batches, for training."""

@@ -8,7 +8,7 @@ from torch import nn
 
 from utils.checkpoint import get_weights, load_checkpoint
 from utils.errors import UserError, choose
-from utils.torch_utils import load_match_dict, load_strict, normalize, select_device
+from utils.torch_utils import load_match_dict, load_strict, normalize, select_device, to_device
 
 MODELS = {
     'base_model': 'model.base.unet:UNet',
@@ -20,13 +20,16 @@ MODELS = {
 AMP_DTYPES = {'off': torch.float32, 'bf16': torch.bfloat16, 'fp16': torch.float16}
 
 
-def select_model(args):
-    """The model of --model_type with the weights of --load_model_path, ready to run."""
+def select_model(args, checkpoint=None):
+    """The model of --model_type with the weights of --load_model_path, ready to run.
+
+    `checkpoint` is what that file holds, where the caller has loaded it already.
+    """
     entry = choose(MODELS, args.model_type, 'model_type', 'model/model_entry.py')
     model = resolve_name(entry)(args)
     if args.load_model_path:
         load = load_match_dict if args.load_not_strict else load_strict
-        weights = get_weights(load_checkpoint(args.load_model_path))
+        weights = get_weights(checkpoint or load_checkpoint(args.load_model_path))
         print(f'{args.load_model_path}: {load(model, weights)}')
     return equip_multi_gpu(model, args)
 
@@ -55,6 +58,29 @@ def forward_batch(model, batch, args):
     if pred.ndim == 4 and pred.shape[-2:] != label.shape[-2:]:
         pred = F.interpolate(pred, label.shape[-2:], mode='bilinear', align_corners=False)
     return pred
+
+
+def gen_probe_batch():
+    """A small batch that is the same for ever; edit it where a model wants another input."""
+    ramp = torch.arange(3 * 32 * 32)
+    img = (ramp * 37 + ramp // 7 * 11) % 256  # no generator, which a new version might change
+    label = torch.zeros(1, 32, 32, dtype=torch.uint8)
+    return {'img': img.to(torch.uint8).view(1, 3, 32, 32), 'label': label, 'name': ['probe']}
+
+
+@torch.no_grad()
+def probe_model(model, args):
+    """{'answer': the model's answer to the probe, on the CPU, 'device': what computed it}.
+
+    A model that does not take this input has its error as the answer: training goes on.
+    """
+    device = select_device(args)
+    try:
+        with torch.compiler.set_stance('force_eager'):  # no compilation for this size
+            answer = forward_batch(model.eval(), to_device(gen_probe_batch(), device), args).cpu()
+    except Exception as error:
+        answer = f'{type(error).__name__}: {str(error).split(chr(10))[0]}; see gen_probe_batch'
+    return {'answer': answer, 'device': device.type}
 
 
 def check_pred(pred, args):

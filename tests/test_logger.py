@@ -51,9 +51,9 @@ def read_log(directory):
 def test_log_csv_has_a_line_an_epoch_and_goes_on_after_the_last_one(tmp_path):
     with Logger(tmp_path).open() as logger:
         for epoch in (1, 2, 3):
-            logger.save_curves(epoch, {'train/loss': 1 / epoch})
+            logger.save_curves(epoch, {'train/loss': 1 / epoch}, {})
     with Logger(tmp_path).open(epoch=2) as logger:  # as after a stop in epoch 3
-        logger.save_curves(3, {'train/loss': 0.25, 'val/miou': 0.5})
+        logger.save_curves(3, {'train/loss': 0.25, 'val/miou': 0.5}, {'miou': 0.5})
     assert [row['epoch'] for row in read_log(tmp_path)] == ['1', '2', '3']
     assert [row['val/miou'] for row in read_log(tmp_path)] == ['', '', '0.5']
 

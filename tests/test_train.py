@@ -155,14 +155,14 @@ def test_early_stop_waits_for_so_many_scorings(make_args, monkeypatch):
     monkeypatch.setattr(Trainer, 'val_per_epoch', lambda self, epoch: {'val/miou': next(scores)})
     trainer = train(make_args('--epochs', 10, '--early_stop', 3))
     assert trainer.epoch == 5
-    assert trainer.best == {'epoch': 2, 'score': 0.6}
+    assert trainer.best == {'epoch': 2, 'score': 0.6, 'scores': {'miou': 0.6}}
 
 
 def test_best_follows_its_metric_downwards_for_a_loss(make_args, monkeypatch):
     scores = iter([0.5, 0.3, 0.4])
     monkeypatch.setattr(Trainer, 'val_per_epoch', lambda self, epoch: {'val/loss': next(scores)})
     trainer = train(make_args('--epochs', 3, '--best_metric', 'loss'))
-    assert trainer.best == {'epoch': 2, 'score': 0.3}
+    assert trainer.best == {'epoch': 2, 'score': 0.3, 'scores': {'loss': 0.3}}
     assert load_checkpoint(trainer.model_dir / 'best.pth')['epoch'] == 2
 
 
@@ -218,7 +218,7 @@ def test_train_and_eval_print_the_same_numbers(toy_list, toy_val_list, tmp_path)
     scored = run_python('eval.py', '--load_model_path', run_dir / 'best.pth', '--save_viz')
     assert scored.returncode == 0, scored.stderr
     lines = [line for line in trained.stdout.splitlines() if ' val | ' in line]
-    assert lines[-1].removeprefix('epoch 1/1 ') == scored.stdout.splitlines()[-2]
+    assert lines[-1].removeprefix('epoch 1/1 ') in scored.stdout.splitlines()
     assert not list(tmp_path.glob('run/*.tmp'))
 
 

@@ -1,6 +1,7 @@
 """Checkpoints: one dict of tensors and plain types, written whole or not at all."""
 
 import os
+import re
 import zipfile
 from pathlib import Path
 
@@ -50,13 +51,19 @@ def load_checkpoint(path):
     except UserError:
         raise
     except Exception as error:
-        reason = str(error).strip().split('\n')[0][:200]
+        code = re.search(r'Unsupported \w+: GLOBAL (\S+)', str(error))
+        reason = f'it holds code ({code[1]}), which is never run' if code else first_line(error)
         raise UserError(f'checkpoint {path} cannot be loaded: {reason}') from error
     if not isinstance(state, dict):
         raise UserError(f'checkpoint {path} holds a {type(state).__name__}, a dict is wanted')
     if state.get('format_version', 0) > FORMAT_VERSION:
         raise UserError(f'checkpoint {path} was written by a newer version of this project')
     return state
+
+
+def first_line(error):
+    """The start of an exception's text."""
+    return str(error).strip().split('\n')[0][:200]
 
 
 def get_weights(state):

@@ -1,18 +1,22 @@
 """Recorder adds numbers up; Logger puts what a run has to show into its directory."""
 
-import csv
 import shutil
 from contextlib import contextmanager
 from pathlib import Path
 
 import torch
 from torch.utils.tensorboard import SummaryWriter
+from torch.utils.tensorboard.summary import hparams
 
 from utils.checkpoint import save_checkpoint
+from utils.tables import read_rows, write_rows
 from utils.viz import join_panels
 
 # What a run writes; --overwrite removes these and nothing else.
-RUN_FILES = ('*.pth', 'events.out.tfevents.*', 'log.csv', 'args.txt', 'best', 'last', '[0-9]*_*')
+RUN_FILES = (
+    '*.pth', 'events.out.tfevents.*', 'log.csv', 'args.txt', 'best', 'last', '[0-9]*_*',
+    'run.json', 'code', 'uncommitted.diff', 'results.csv',
+)  # fmt: skip
 
 
 class Recorder:
@@ -47,6 +51,7 @@ class Logger:
     def __init__(self, model_dir):
         """Nothing is written before `open`."""
         self.model_dir, self.rows, self.writer = Path(model_dir), [], None
+        self.log_path = self.model_dir / 'log.csv'
 
     @contextmanager
     def open(self, epoch=0):
@@ -54,7 +59,7 @@ class Logger:
         self.model_dir.mkdir(parents=True, exist_ok=True)
         if epoch == 0:
             self._clear()
-        self.rows = self._read_rows(epoch)
+        self.rows = [r for r in read_rows(self.log_path) if int(r['epoch']) <= epoch]
         with SummaryWriter(self.model_dir, purge_step=epoch + 1) as self.writer:
             yield self
 
@@ -63,14 +68,15 @@ class Logger:
         if value == value:
             self.writer.add_scalar(name, value, epoch)
 
-    def save_curves(self, epoch, scores):
-        """One point of every curve, and one line of log.csv."""
-        for name, value in scores.items():
+    def save_curves(self, epoch, scores, best_scores):
+        """One point of every curve, and one line of log.csv; best/x moves with a best epoch."""
+        best = {f'best/{name}': v for name, v in best_scores.items() if '/' not in name}
+        for name, value in (scores | best).items():
             self.record_scalar(name, value, epoch)
         if not self.rows:
             self._pair_curves(scores)
         self.rows.append({'epoch': epoch} | {k: f'{v:.6g}' for k, v in scores.items()})
-        self._write_rows()
+        write_rows(self.log_path, self.rows)
         self.writer.flush()
 
     def save_imgs(self, name, imgs, epoch):
@@ -85,27 +91,19 @@ class Logger:
         for path in numbered[:-keep] if keep else []:
             path.unlink()
 
+    def save_args(self, args, best_names):
+        """The options as text, and in the hparams tab beside the best scores (curves best/x)."""
+        table = ''.join(f'| {name} | {value} |\n' for name, value in args.items())
+        self.writer.add_text('args', f'| option | value |\n| --- | --- |\n{table}')
+        plain = {k: v if isinstance(v, int | float | str) else str(v) for k, v in args.items()}
+        experiment, session, _ = hparams(plain, {f'best/{name}': 0 for name in best_names})
+        self.writer.file_writer.add_summary(experiment)
+        self.writer.file_writer.add_summary(session)
+
     def _clear(self):
         for pattern in RUN_FILES:
             for path in self.model_dir.glob(pattern):
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
-
-    def _read_rows(self, epoch):
-        path = self.model_dir / 'log.csv'
-        if not path.exists():
-            return []
-        with path.open(newline='', encoding='utf-8') as file:
-            return [row for row in csv.DictReader(file) if int(row['epoch']) <= epoch]
-
-    def _write_rows(self):
-        """The whole file anew: columns may come and go, and a reader never sees half a line."""
-        columns = list(dict.fromkeys(name for row in self.rows for name in row))
-        tmp = self.model_dir / '.log.csv.tmp'
-        with tmp.open('w', newline='', encoding='utf-8') as file:
-            writer = csv.DictWriter(file, columns, restval='')
-            writer.writeheader()
-            writer.writerows(self.rows)
-        tmp.replace(self.model_dir / 'log.csv')
 
     def _pair_curves(self, scores):
         """TensorBoard's Custom Scalars: train and val of a score in one chart."""

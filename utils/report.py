@@ -1,13 +1,13 @@
 """What an evaluation leaves behind: result.txt, per_image.csv and panels."""
 
-import csv
 import math
 import shlex
 import sys
-from datetime import datetime
 from pathlib import Path
 
 from utils.classes import get_class_names
+from utils.provenance import now
+from utils.tables import read_rows, write_rows
 from utils.viz import join_panels, panel_name, write_img
 
 
@@ -36,22 +36,33 @@ class Report:
         self.panel_dir.mkdir(exist_ok=True)
         write_img(self.panel_dir / panel_name(name), join_panels(imgs))
 
-    def write(self, scores):
-        """Writes per_image.csv and result.txt; returns the text of the latter."""
-        with (self.result_dir / 'per_image.csv').open('w', newline='', encoding='utf-8') as file:
-            writer = csv.DictWriter(file, self.rows[0])
-            writer.writeheader()
-            writer.writerows(self.rows)
-        text = '\n'.join([*self._head(), '', *self._scores(scores), '', *self._classes(scores), ''])
+    def write(self, scores, notes):
+        """Writes per_image.csv, and result.txt with the lines of `notes`."""
+        write_rows(self.result_dir / 'per_image.csv', self.rows)
+        parts = self._head(), notes, self._scores(scores), self._classes(scores)
+        text = '\n'.join(''.join(f'{line}\n' for line in part) for part in parts)
         (self.result_dir / 'result.txt').write_text(text, encoding='utf-8')
-        return text
+
+    def add_result(self, scores, drift):
+        """Adds a line to the run's results.csv, beside those of earlier evaluations."""
+        checkpoint = Path(self.args.load_model_path)
+        facts = {
+            'date': now(),
+            'checkpoint': checkpoint.name,
+            'list': self.args.val_list,
+            'prefix': self.args.save_prefix,
+            'code': drift.code_state,
+        }
+        path = checkpoint.with_name('results.csv')
+        headline = {k: f'{v:.6f}' for k, v in scores.items() if '/' not in k}
+        write_rows(path, [*read_rows(path), facts | headline])
 
     def _head(self):
         return [
             f'checkpoint  {self.args.load_model_path}',
             f'list        {self.args.val_list}',
             f'images      {len(self.rows)}',
-            f'date        {datetime.now().astimezone():%Y-%m-%d %H:%M:%S %z}',
+            f'date        {now()}',
             f'command     {shlex.join(["python", *sys.argv])}',
         ]
 

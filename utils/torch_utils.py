@@ -44,7 +44,11 @@ def set_up_torch(args):
 
 def select_device(args):
     """The device of --gpus: its first GPU, the first there is when blank, else the CPU."""
-    wanted = args.gpus if args.gpus is not None else range(min(1, torch.cuda.device_count()))
+    num_gpus = torch.cuda.device_count()
+    missing = [i for i in args.gpus or [] if i >= num_gpus]
+    if missing:
+        raise UserError(f'--gpus {missing[0]}: this machine has {num_gpus}, counted from 0')
+    wanted = args.gpus if args.gpus is not None else range(min(1, num_gpus))
     return torch.device('cuda', wanted[0]) if wanted else torch.device('cpu')
 
 

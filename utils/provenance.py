@@ -1,0 +1,95 @@
+"""How a run came about: command, code, versions, machine and data. It stands in run.json and in
+every checkpoint, so a copied file still answers. No environment variable is looked at.
+"""
+
+import hashlib
+import os
+import platform
+import shlex
+import socket
+import sys
+from datetime import datetime
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+import torchvision
+
+from utils.sources import get_git_state
+
+
+def now():
+    """The time, to the second, with its zone."""
+    return datetime.now().astimezone().isoformat(sep=' ', timespec='seconds')
+
+
+def get_provenance(datasets, parent=None):
+    """A dict of plain types; `datasets` is {split: (list path, data set)}.
+
+    `parent` is what `describe_checkpoint` says of the checkpoint that training started from.
+    """
+    return {
+        'command': shlex.join([Path(sys.orig_argv[0]).name, *sys.orig_argv[1:]]),
+        'directory': str(Path.cwd()),
+        'git': get_git_state(),
+        'versions': get_versions(),
+        'host': socket.gethostname(),
+        'pid': os.getpid(),
+        'devices': get_devices(),
+        'start': now(),
+        'data': {split: fingerprint(*data) for split, data in datasets.items()},
+        'parent': parent,
+        'earlier': [],
+    }
+
+
+def get_versions():
+    """The versions that results may depend on."""
+    return {
+        'python': platform.python_version(),
+        'torch': str(torch.__version__),  # a class of its own, which no checkpoint may hold
+        'torchvision': str(torchvision.__version__),
+        'numpy': np.__version__,
+        'cv2': cv2.__version__,
+        'cuda': torch.version.cuda or '',
+    }
+
+
+def get_devices():
+    """The names of the machine's GPUs, and its processor."""
+    gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    return [*gpus, f'{platform.machine()} CPU, {os.cpu_count()} cores']
+
+
+def fingerprint(list_path, dataset):
+    """Whether data are the same, short of reading it all: the list's SHA-256, counts and sizes."""
+    path = Path(list_path)
+    facts = {'list': str(list_path), 'samples': len(dataset)}
+    if path.is_file():
+        content = path.read_bytes()
+        facts |= {'sha256': hashlib.sha256(content).hexdigest(), 'list_bytes': len(content)}
+    if hasattr(dataset, 'files'):
+        facts['total_bytes'] = dataset.files.num_bytes
+    return facts
+
+
+def digest_sample(sample):
+    """SHA-256 over a sample's tensors: whether it is read and preprocessed the same way."""
+    digest = hashlib.sha256()
+    for key, value in sorted(sample.items()):
+        if torch.is_tensor(value):
+            digest.update(f'{key} {value.dtype} {tuple(value.shape)}'.encode())
+            digest.update(value.contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def describe_checkpoint(path, state):
+    """Which file a training started from, and the command that made it."""
+    digest = hashlib.sha256(Path(path).read_bytes()).hexdigest()
+    return {
+        'path': str(Path(path).absolute()),
+        'sha256': digest,
+        'epoch': state.get('epoch'),
+        'command': state.get('provenance', {}).get('command', ''),
+    }

@@ -1,0 +1,22 @@
+"""CSV files whose columns may come and go, and that a reader never sees half written."""
+
+import csv
+from pathlib import Path
+
+
+def read_rows(path):
+    """The rows as dicts of strings; [] where there is no file."""
+    if not Path(path).exists():
+        return []
+    with Path(path).open(newline='', encoding='utf-8') as file:
+        return list(csv.DictReader(file))
+
+
+def write_rows(path, rows):
+    """Replaces the file by the rows, dicts; a row without a column leaves it blank."""
+    tmp = Path(path).with_name(f'.{Path(path).name}.tmp')
+    with tmp.open('w', newline='', encoding='utf-8') as file:
+        writer = csv.DictWriter(file, dict.fromkeys(name for row in rows for name in row), '')
+        writer.writeheader()
+        writer.writerows(rows)
+    tmp.replace(path)

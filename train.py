@@ -142,7 +142,8 @@ class Trainer:
         is_best = self.is_better(score)
         if is_best:
             val_scores = {k.removeprefix('val/'): v for k, v in scores.items() if k[:4] == 'val/'}
-            self.best = {'epoch': self.epoch, 'score': score, 'scores': val_scores}
+            headline = {name: v for name, v in val_scores.items() if '/' not in name}
+            self.best = {'epoch': self.epoch, 'score': score, 'scores': headline}
         self.logger.save_curves(self.epoch, scores, self.best['scores'] if is_best else {})
         names = ['last.pth'] + ['best.pth'] * is_best
         if self.args.save_freq and self.epoch % self.args.save_freq == 0:

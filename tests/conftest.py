@@ -14,6 +14,7 @@ from torch import nn
 from model.model_entry import MODELS
 from model.submodules import conv2d_bn_relu
 from options import get_train_args
+from utils.sources import read_sources, write_sources
 
 ROOT = Path(__file__).parent.parent
 CAMVID = ROOT.parent / 'shared' / 'camvid'
@@ -90,6 +91,20 @@ def make_args(toy_list, toy_val_list, tmp_path):
         return get_train_args([*toy.split(), *quick.split(), *run_dir, *map(str, options)])
 
     return make
+
+
+@pytest.fixture(scope='session')
+def trained_clone(tmp_path_factory):
+    """A copy of the project, without git, with one finished run; tests copy it and change that."""
+    clone = tmp_path_factory.mktemp('clone') / 'project'
+    write_sources(read_sources(), clone)
+    write_list(clone / 'lists', 4)
+    write_list(clone / 'lists', 3, first=50, name='val.txt')
+    options = '--train_list lists/list.txt --val_list lists/val.txt --num_classes 3 --num_workers 0'
+    quick = '--img_size 24 40 --batch_size 2 --epochs 2 --save_prefix first'
+    process = run_python('train.py', *options.split(), *quick.split(), cwd=clone)
+    assert process.returncode == 0, process.stderr
+    return clone
 
 
 def run_python(*command, cwd=ROOT, **kwargs):

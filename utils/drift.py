@@ -46,7 +46,8 @@ class Drift:
         names = [name for name in scores if name in trained and '/' not in name]
         differing = [n for n in names if f'{scores[n]:.4f}' != f'{trained[n]:.4f}']
         if not differing:
-            name = self.checkpoint['args'].get('best_metric') or names[0]
+            stored = self.checkpoint['args']
+            name = stored['best_metric'] or stored['metrics'][0]
             name = name if name in names else names[0]
             return [f'{name} {scores[name]:.4f} (training {trained[name]:.4f}, equal)']
         reasons = ', '.join(self.causes) or 'nothing that is recorded'

@@ -70,7 +70,7 @@ class Logger:
 
     def save_curves(self, epoch, scores, best_scores):
         """One point of every curve, and one line of log.csv; best/x moves with a best epoch."""
-        best = {f'best/{name}': v for name, v in best_scores.items() if '/' not in name}
+        best = {f'best/{name}': value for name, value in best_scores.items()}
         for name, value in (scores | best).items():
             self.record_scalar(name, value, epoch)
         if not self.rows:

@@ -9,12 +9,12 @@ import shlex
 import socket
 import sys
 from datetime import datetime
+from importlib.metadata import version
 from pathlib import Path
 
 import cv2
 import numpy as np
 import torch
-import torchvision
 
 from utils.sources import get_git_state
 
@@ -49,7 +49,7 @@ def get_versions():
     return {
         'python': platform.python_version(),
         'torch': str(torch.__version__),  # a class of its own, which no checkpoint may hold
-        'torchvision': str(torchvision.__version__),
+        'torchvision': version('torchvision'),  # to import it takes a second
         'numpy': np.__version__,
         'cv2': cv2.__version__,
         'cuda': torch.version.cuda or '',

@@ -1,0 +1,197 @@
+"""What a person sees who edits a shared component and evaluates an old model again."""
+
+import csv
+import shutil
+
+import pytest
+import torch
+from conftest import draw_toy, run_python, write_list
+from PIL import Image
+
+from utils.checkpoint import load_checkpoint, save_checkpoint
+from utils.drift import compare_sources, describe_list_change
+
+RUN = 'checkpoints/base_model_first'
+
+
+@pytest.fixture
+def clone(trained_clone, tmp_path):
+    """A project with a trained run, to edit."""
+    return shutil.copytree(trained_clone, tmp_path / 'project')
+
+
+def edit(path, old, new):
+    text = path.read_text()
+    assert text.count(old) == 1, f'{path} holds {old!r} {text.count(old)} times'
+    path.write_text(text.replace(old, new))
+
+
+def evaluate(clone, *options, path=f'{RUN}/best.pth', code=0):
+    """The lines that eval.py prints."""
+    process = run_python('eval.py', '--load_model_path', path, *options, cwd=clone)
+    assert process.returncode == code, process.stderr
+    return process.stdout.splitlines()
+
+
+def get_training_scores(clone):
+    """'miou 0.1234' and so on, as the end of training printed them."""
+    metrics = load_checkpoint(clone / RUN / 'best.pth')['metrics']
+    names = ('loss', 'miou', 'acc', 'mdice')
+    return {name: f'{name} {metrics[f"val/{name}"]:.4f}' for name in names}
+
+
+def test_untouched_code_is_one_calm_line_and_an_equal_score(clone):
+    lines = evaluate(clone, '--strict_drift')
+    miou = get_training_scores(clone)['miou']
+    assert 'code: unchanged | probe: identical | data: unchanged' in lines
+    assert f'{miou} (training {miou[5:]}, equal)' in lines
+    assert sum('unchanged' in line or 'training' in line for line in lines) == 2
+
+
+@pytest.mark.parametrize(
+    ('old', 'new'),
+    [
+        ('padding, bias=False)', "padding, bias=False, padding_mode='replicate')"),
+        ('nn.ReLU(inplace=True)', 'nn.LeakyReLU(0.2)'),
+    ],
+    ids=['another padding', 'another activation'],
+)
+def test_a_changed_block_is_named_and_the_snapshot_gives_the_score_back(clone, old, new):
+    edit(clone / 'model' / 'submodules.py', old, new)
+    lines = evaluate(clone)
+    training = get_training_scores(clone)
+    assert 'code: 1 file changed' in lines
+    assert '  model/submodules.py  +1 -1  (model)' in lines
+    assert any(line.startswith('probe: differs by up to') for line in lines)
+    assert 'data: unchanged' in lines
+    loss = next(line for line in lines if line.startswith('loss '))
+    assert f'(training {training["loss"][5:]}, ' in loss
+    assert 'changed: model/submodules.py, probe)' in loss
+    assert lines[-2].endswith(f'--load_model_path {RUN}/best.pth --use_snapshot')
+    again = evaluate(clone, '--use_snapshot', '--strict_drift')
+    assert f'with the code in {RUN}/code' in again
+    assert f'val | {" | ".join(training.values())}' in again
+    assert 'code: unchanged | probe: identical | data: unchanged' in again
+    assert not list((clone / RUN / 'code').rglob('__pycache__'))
+    with (clone / RUN / 'results.csv').open(newline='') as file:
+        rows = list(csv.DictReader(file))
+    assert [row['code'] for row in rows] == ['changed: model/submodules.py', 'unchanged']
+    assert 'code: unchanged' in (clone / RUN / 'best' / 'lists_val_pref' / 'result.txt').read_text()
+
+
+def test_a_changed_metric_is_named_and_the_probe_stays(clone):
+    edit(clone / 'metrics.py', "{'dice': (2 * found, ", "{'dice': (found, ")
+    lines = evaluate(clone, '--strict_drift', code=3)
+    assert '  metrics.py  +1 -1  (metric)' in lines
+    assert 'probe: identical' in lines
+    assert any('mdice' in line and 'changed: metrics.py)' in line for line in lines)
+    assert not any(line.startswith('miou') for line in lines)  # it did not change
+    text = (clone / RUN / 'best' / 'lists_val_pref' / 'result.txt').read_text()
+    assert all(line in text for line in lines if 'metrics.py' in line)
+
+
+def test_a_changed_augmentation_has_no_effect_and_that_is_said(clone):
+    edit(clone / 'data' / 'augment.py', 'random.random() < 0.5', 'random.random() < 0.9')
+    lines = evaluate(clone, '--strict_drift')
+    change = next(line for line in lines if 'augment.py' in line)
+    assert change.startswith('  data/augment.py  +1 -1  (data: no effect on evaluation')
+    assert any('equal)' in line for line in lines)
+
+
+def test_a_changed_preprocessing_is_noticed(clone):
+    edit(clone / 'data' / 'augment.py', 'cv2.INTER_AREA if shrinks', 'cv2.INTER_NEAREST if shrinks')
+    lines = evaluate(clone, '--strict_drift', code=3)
+    assert '  data/augment.py  +1 -1  (data)' in lines
+    assert 'data: val.txt: its first sample is read or preprocessed in another way' in lines
+
+
+def test_a_longer_val_list_is_counted(clone):
+    write_list(clone / 'lists', 2, first=60, name='more.txt')
+    val_list = clone / 'lists' / 'val.txt'
+    val_list.write_text(val_list.read_text() + (clone / 'lists' / 'more.txt').read_text())
+    lines = evaluate(clone, '--strict_drift', code=3)
+    assert 'data: val.txt: 2 lines added (3 -> 5 samples)' in lines
+    assert any('changed: data)' in line for line in lines)
+
+
+def test_another_image_under_the_same_name_is_noticed(clone):
+    Image.fromarray(draw_toy(7)[0]).save(clone / 'lists' / '51.png')
+    lines = evaluate(clone, '--strict_drift', code=3)
+    assert any(line.startswith('data: val.txt: its files changed, ') for line in lines)
+
+
+def test_another_list_is_not_compared(clone):
+    lines = evaluate(clone, '--val_list', 'lists/list.txt', '--strict_drift')
+    assert not any('training ' in line and 'equal' in line for line in lines)
+    assert any('lists/list.txt is not the list that training validated on' in x for x in lines)
+
+
+def test_a_renamed_run_answers_as_before(clone):
+    (clone / RUN).rename(clone / 'checkpoints' / 'renamed')
+    lines = evaluate(clone, '--strict_drift', path='checkpoints/renamed/best.pth')
+    assert 'code: unchanged | probe: identical | data: unchanged' in lines
+
+
+def test_a_checkpoint_alone_in_another_clone_answers_too(clone, trained_clone, tmp_path):
+    shutil.move(clone / RUN / 'best.pth', clone / 'copied.pth')
+    shutil.rmtree(clone / 'checkpoints')
+    shutil.move(clone / 'lists', tmp_path / 'moved')
+    edit(clone / 'model' / 'submodules.py', 'nn.ReLU(inplace=True)', 'nn.LeakyReLU(0.2)')
+    options = ['--val_list', tmp_path / 'moved' / 'val.txt']
+    lines = evaluate(clone, *options, path='copied.pth')
+    assert '  model/submodules.py  +1 -1  (model)' in lines
+    again = evaluate(clone, *options, '--use_snapshot', '--strict_drift', path='copied.pth')
+    assert f'val | {" | ".join(get_training_scores(trained_clone).values())}' in again
+    assert (clone / 'copied' / 'moved_val_pref' / 'result.txt').exists()
+
+
+def test_a_typed_option_is_a_reason(clone):
+    lines = evaluate(clone, '--img_size', 32, 48, '--strict_drift', code=3)
+    assert 'option: img_size [24, 40] -> [32, 48]' in lines
+
+
+def test_files_that_an_evaluation_does_not_use_do_not_disturb(clone):
+    (clone / 'model' / 'best' / 'mine.py').write_text('x = 1\n')
+    edit(clone / 'train.py', 'MAX_PICTURES = 8', 'MAX_PICTURES = 9')
+    lines = evaluate(clone, '--strict_drift')
+    unchanged = 'code: unchanged in what this evaluation uses (2 other files differ)'
+    assert f'{unchanged} | probe: identical | data: unchanged' in lines
+
+
+def test_plain_weights_say_that_nothing_is_known_of_them(clone):
+    state = load_checkpoint(clone / RUN / 'best.pth')
+    torch.save(state['model'], clone / 'plain.pth')
+    options = '--val_list lists/val.txt --num_classes 3 --img_size 24 40 --num_workers 0'
+    lines = evaluate(clone, *options.split(), '--strict_drift', path='plain.pth')
+    assert 'drift: unknown, the checkpoint does not say how it was made' in lines
+    process = run_python('eval.py', '--load_model_path', 'plain.pth', '--use_snapshot', cwd=clone)
+    assert process.returncode == 2
+    assert 'holds no code' in process.stderr
+
+
+def test_a_snapshot_that_was_edited_is_not_what_runs(clone):
+    edit(clone / RUN / 'code' / 'metrics.py', '2 * found', '3 * found')
+    lines = evaluate(clone, '--use_snapshot', '--strict_drift')
+    assert not any(line == f'with the code in {RUN}/code' for line in lines)
+    assert any('equal)' in line for line in lines)
+
+
+def test_added_and_removed_lines_are_counted():
+    old = {'a.py': '1\n2\n3\n', 'same.py': 'x', 'gone.py': '1\n', 'notes.md': 'a'}
+    new = {'a.py': '1\n4\n5\n3\n', 'same.py': 'x', 'new.py': '', 'notes.md': 'b'}
+    assert compare_sources(old, new) == [('a.py', 2, 1), ('gone.py', 0, 1)]
+
+
+def test_lines_that_are_replaced_are_no_added_lines(tmp_path):
+    (tmp_path / 'val.txt').write_text('c d\ne f\n')
+    old = {'sha256': 'other', 'list_bytes': 4, 'samples': 1}
+    new = {'sha256': 'new', 'list': str(tmp_path / 'val.txt'), 'samples': 2}
+    assert describe_list_change(old, new) == 'its lines changed (1 -> 2 samples)'
+
+
+def test_an_answer_that_rounding_explains_is_no_drift(clone):
+    path = clone / RUN / 'best.pth'
+    state = load_checkpoint(path)
+    state['probe']['answer'][0, 0, 0, 0] *= 1 + 1e-6
+    save_checkpoint(state, path)
+    assert any('probe: equal up to rounding' in line for line in evaluate(clone, '--strict_drift'))

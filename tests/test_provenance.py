@@ -1,0 +1,242 @@
+"""What a run remembers of itself."""
+
+import hashlib
+import json
+import secrets
+import shutil
+import subprocess
+
+import pytest
+import torch
+from conftest import ROOT, run_python, write_list
+
+from data.list_file import ListFile
+from train import Trainer
+from utils import sources
+from utils.checkpoint import load_checkpoint
+from utils.provenance import digest_sample, fingerprint, get_provenance
+from utils.sources import find_files, read_sources, write_sources
+
+
+def read_record(trainer):
+    return json.loads((trainer.model_dir / 'run.json').read_text())
+
+
+def train(args):
+    trainer = Trainer(args)
+    trainer.train()
+    return trainer
+
+
+def test_run_json_and_the_checkpoint_tell_the_same(make_args, toy_val_list):
+    trainer = train(make_args('--epochs', 1, '--lr', 0.25))
+    record = read_record(trainer)
+    stored = load_checkpoint(trainer.model_dir / 'last.pth')['provenance']
+    assert {name: record[name] for name in stored} == stored
+    assert record['status'] == 'finished'
+    assert record['end'] >= record['start']
+    assert record['changed']['lr'] == 0.25
+    assert 'momentum' not in record['changed']
+    assert record['args']['momentum'] == 0.9
+    assert stored['versions']['torch'] == torch.__version__
+    assert stored['data']['val']['samples'] == 5
+    content = toy_val_list.read_bytes()
+    assert stored['data']['val']['sha256'] == hashlib.sha256(content).hexdigest()
+
+
+def test_a_fingerprint_counts_the_bytes_of_every_file(tmp_path):
+    path = write_list(tmp_path, 2)
+
+    class Data:
+        files = ListFile(path)
+
+        def __len__(self):
+            return len(self.files)
+
+    total = sum(file.stat().st_size for file in tmp_path.glob('*.png'))
+    assert fingerprint(path, Data())['total_bytes'] == total
+
+
+@pytest.mark.parametrize(
+    ('error', 'status'), [(KeyboardInterrupt(), 'stopped'), (RuntimeError('boom'), 'failed')]
+)
+def test_how_a_run_ended_is_kept(make_args, monkeypatch, error, status):
+    trainer = Trainer(make_args())
+
+    def fail(batch):
+        raise error
+
+    monkeypatch.setattr(trainer, 'step', fail)
+    with pytest.raises(type(error)):
+        trainer.train()
+    record = read_record(trainer)
+    assert record['status'] == status
+    assert record.get('error') == ('RuntimeError: boom' if status == 'failed' else None)
+    assert record['epoch'] == 0 or status == 'failed'
+
+
+def test_the_last_epoch_and_the_best_one_are_kept(make_args):
+    trainer = train(make_args('--epochs', 3))
+    record = read_record(trainer)
+    assert (record['epoch'], record['epochs']) == (3, 3)
+    assert record['best'] == trainer.best
+    assert record['best']['scores']['miou'] == record['best']['score']
+
+
+def test_a_run_remembers_the_checkpoint_that_it_started_from(make_args):
+    first = train(make_args('--epochs', 1, run='first'))
+    path = first.model_dir / 'last.pth'
+    second = train(make_args('--epochs', 1, '--load_model_path', path, run='second'))
+    parent = read_record(second)['parent']
+    assert parent['path'] == str(path)
+    assert parent['sha256'] == hashlib.sha256(path.read_bytes()).hexdigest()
+    assert parent['epoch'] == 1
+    assert parent['command'] == read_record(first)['command']
+    again = train(make_args('--epochs', 2, '--resume', run='second'))
+    assert read_record(again)['parent'] == parent
+
+
+def test_a_resumed_run_remembers_how_it_was_run_before(make_args):
+    train(make_args('--epochs', 1))
+    train(make_args('--epochs', 2, '--resume'))
+    record = read_record(train(make_args('--epochs', 3, '--resume')))
+    assert [len(earlier['earlier']) for earlier in record['earlier']] == [0, 0]
+
+
+def test_no_environment_variable_is_stored(make_args, monkeypatch):
+    secret = secrets.token_hex(16)
+    monkeypatch.setenv('MY_SECRET_TOKEN', secret)
+    trainer = train(make_args('--epochs', 1))
+    for path in trainer.model_dir.rglob('*'):
+        assert path.is_dir() or secret.encode() not in path.read_bytes(), path
+
+
+def test_a_sample_digest_sees_every_pixel_and_no_name():
+    sample = {'img': torch.zeros(3, 2, 2, dtype=torch.uint8), 'name': 'a'}
+    changed = {'img': sample['img'].clone(), 'name': 'a'}
+    changed['img'][2, 1, 1] = 1
+    assert digest_sample(sample) == digest_sample(sample | {'name': 'b'})
+    assert digest_sample(sample) != digest_sample(changed)
+
+
+def make_project(directory):
+    """A directory with one file of each kind that matters."""
+    texts = {
+        'options.py': 'x = 1\r\n',
+        'model/net.py': 'y = 2\n',
+        'notes.txt': 'text\n',
+        'data/own.py': 'z = 3\n',
+        'data/list.txt': 'a b\n',
+        'checkpoints/run/args.txt': '--lr 1\n',
+        '.env': 'SECRET=1\n',
+        'ignored.log': 'x\n',
+        'large.txt': 'x' * 300_000,
+    }
+    for name, text in texts.items():
+        (directory / name).parent.mkdir(parents=True, exist_ok=True)
+        (directory / name).write_text(text, newline='')
+    (directory / 'weights.bin').write_bytes(b'\0\1\2')
+    (directory / '.gitignore').write_text('*.log\n')
+    return directory
+
+
+SOURCES = ['data/own.py', 'model/net.py', 'notes.txt', 'options.py']
+
+
+def run_git(directory, *command):
+    identity = ['-c', 'user.name=a', '-c', 'user.email=a@b']
+    subprocess.run(['git', '-C', directory, *identity, *command], check=True, capture_output=True)
+
+
+def test_sources_are_text_and_neither_data_nor_checkpoints_nor_hidden(tmp_path):
+    assert sorted(read_sources(make_project(tmp_path))) == sorted([*SOURCES, 'ignored.log'])
+
+
+@pytest.mark.skipif(not shutil.which('git'), reason='git is not there')
+def test_git_says_what_is_a_source_and_what_has_changed(tmp_path, monkeypatch):
+    monkeypatch.setattr(sources, 'ROOT', make_project(tmp_path))
+    assert sources.get_git_state() is None
+    run_git(tmp_path, 'init', '-b', 'trunk')
+    run_git(tmp_path, 'add', 'options.py', '.gitignore')
+    run_git(tmp_path, 'commit', '-m', 'first')
+    assert sorted(read_sources(tmp_path)) == SOURCES  # also what git would track
+    state = sources.get_git_state()
+    assert (len(state['commit']), state['branch'], state['is_dirty']) == (40, 'trunk', True)
+    (tmp_path / 'options.py').unlink()  # tracked, and gone
+    assert 'options.py' not in read_sources(tmp_path)
+
+
+@pytest.mark.skipif(not shutil.which('git'), reason='git is not there')
+def test_uncommitted_changes_are_saved_as_a_file(make_args, tmp_path, monkeypatch):
+    project = make_project(tmp_path / 'project')
+    run_git(project, 'init')
+    run_git(project, 'add', 'options.py')
+    run_git(project, 'commit', '-m', 'first')
+    (project / 'options.py').write_text('x = 2\n')
+    monkeypatch.setattr(sources, 'ROOT', project)
+    trainer = train(make_args('--epochs', 1))
+    assert '+x = 2' in (trainer.model_dir / 'uncommitted.diff').read_text()
+
+
+def test_a_copy_of_the_sources_is_exact_and_holds_nothing_else(tmp_path):
+    project = make_project(tmp_path / 'project')
+    (tmp_path / 'copy').mkdir()
+    (tmp_path / 'copy' / 'old.py').touch()
+    write_sources(read_sources(project), tmp_path / 'copy')
+    assert read_sources(tmp_path / 'copy') == read_sources(project)
+    assert (tmp_path / 'copy' / 'options.py').read_bytes() == b'x = 1\r\n'
+    assert not (tmp_path / 'copy' / 'old.py').exists()
+
+
+def test_virtual_environments_are_no_sources(tmp_path):
+    (tmp_path / 'env' / 'lib').mkdir(parents=True)
+    (tmp_path / 'env' / 'pyvenv.cfg').touch()
+    (tmp_path / 'env' / 'lib' / 'a.py').touch()
+    assert list(find_files(tmp_path)) == []
+
+
+def test_the_copy_in_a_run_directory_holds_every_module(make_args):
+    trainer = train(make_args('--epochs', 1))
+    for path in [*ROOT.glob('*.py'), *ROOT.glob('utils/*.py'), *ROOT.glob('model/**/*.py')]:
+        copy = trainer.model_dir / 'code' / path.relative_to(ROOT)
+        assert copy.read_bytes() == path.read_bytes()
+
+
+def test_without_git_a_run_is_recorded_too(trained_clone):
+    record = json.loads((trained_clone / 'checkpoints/base_model_first/run.json').read_text())
+    assert record['git'] is None
+    assert record['command'].startswith('python')
+    assert '--save_prefix first' in record['command']
+
+
+def test_a_machine_without_git_at_all_is_no_error(monkeypatch):
+    monkeypatch.setenv('PATH', '')
+    assert get_provenance({})['git'] is None
+    assert 'train.py' in read_sources()
+
+
+def test_a_model_that_wants_another_input_trains_on_and_says_so(make_args, monkeypatch):
+    monkeypatch.setattr('model.model_entry.gen_probe_batch', lambda: {'img': torch.zeros(1, 7)})
+    trainer = train(make_args('--epochs', 1))
+    answer = load_checkpoint(trainer.model_dir / 'last.pth')['probe']['answer']
+    assert 'gen_probe_batch' in answer
+
+
+def test_a_probe_changes_nothing_of_the_training(make_args, monkeypatch):
+    plain = train(make_args(run='plain')).model.state_dict()
+    monkeypatch.setattr('eval.Evaluator.take_probe', lambda self: None)
+    other = train(make_args(run='other')).model.state_dict()
+    assert all(torch.equal(plain[name], other[name]) for name in plain)
+
+
+def test_the_command_that_runs_prints_makes_the_run_again(trained_clone, tmp_path):
+    clone = shutil.copytree(trained_clone, tmp_path / 'project')
+    process = run_python('scripts/runs.py', 'cmd', 'base_model_first', cwd=clone)
+    (clone / 'train.py').unlink()  # the copy in the run directory is what runs
+    again = run_python(*process.stdout.split()[1:], cwd=clone)
+    assert again.returncode == 0, again.stderr
+    states = [
+        load_checkpoint(clone / 'checkpoints' / name / 'last.pth')
+        for name in ('base_model_first', 'base_model_first_again')
+    ]
+    assert states[0]['metrics']['val/loss'] == states[1]['metrics']['val/loss']

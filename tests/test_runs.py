@@ -1,0 +1,179 @@
+"""scripts/runs.py on run directories, and scripts/sweep.sh."""
+
+import csv
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import ROOT, run_python
+
+
+def write_run(root, name, score=0.5, seed=0, prefix='a', **facts):
+    """A run directory with a run.json, as training leaves it."""
+    args = {'save_prefix': prefix, 'seed': seed, 'lr': 0.01, 'metrics': ['miou', 'acc']}
+    run = {
+        'status': 'finished',
+        'args': args,
+        'changed': {'save_prefix': prefix, 'seed': seed, 'lr': 0.01},
+        'epoch': 3,
+        'epochs': 3,
+        'best_metric': 'miou',
+        'best': {'epoch': 2, 'score': score, 'scores': {'miou': score, 'loss': 1 - score}},
+        'command': f'python train.py --save_prefix {prefix}',
+        'directory': '/somewhere',
+        'git': {'commit': 'c' * 40, 'branch': 'main', 'is_dirty': False},
+        'versions': {'torch': '2.6.0', 'cuda': ''},
+        'host': socket.gethostname(),
+        'pid': os.getpid(),
+        'devices': ['CPU'],
+        'start': '2026-01-02 03:04:05+00:00',
+        'data': {'val': {'list': 'val.txt', 'samples': 5, 'sha256': 'ab'}},
+        'parent': None,
+        'earlier': [],
+    }
+    (root / name / 'code').mkdir(parents=True)
+    (root / name / 'code' / 'loss.py').write_text('x = 1\n')
+    (root / name / 'run.json').write_text(json.dumps(run | facts))
+    return root / name
+
+
+@pytest.fixture
+def runs(tmp_path):
+    """Five runs: three finished seeds, one that failed, one that was killed."""
+    for seed, score in enumerate((0.5, 0.6, 0.7)):
+        write_run(tmp_path, f'net_a_seed{seed}', score, seed)
+    write_run(tmp_path, 'net_b', 0.9, prefix='b', status='failed', error='RuntimeError: boom')
+    gone = subprocess.Popen([sys.executable, '-c', ''])
+    gone.wait()
+    write_run(tmp_path, 'net_c', best={}, status='running', pid=gone.pid)
+    return tmp_path
+
+
+def ask(runs, *command, code=0):
+    """What runs.py prints, run with the standard library alone."""
+    process = run_python('-I', '-S', ROOT / 'scripts' / 'runs.py', '--dir', runs, *command)
+    assert process.returncode == code, process.stderr
+    return process.stdout if code == 0 else process.stderr
+
+
+def test_list_shows_every_run_and_marks_those_that_broke(runs):
+    rows = list(csv.DictReader(ask(runs, 'list', '--csv').splitlines()))
+    statuses = {row['run']: row['status'] for row in rows}
+    assert statuses['net_a_seed0'] == 'finished'
+    assert statuses['net_b'] == 'failed'
+    assert statuses['net_c'] == 'killed'
+    first = rows[0]
+    assert (first['epochs'], first['best']) == ('3/3', 'miou 0.5000 @2')
+    assert (first['date'], first['options']) == ('2026-01-02 03:04', 'seed=0 lr=0.01')
+
+
+def test_a_running_process_and_another_host_are_believed(tmp_path):
+    write_run(tmp_path, 'here', status='running')
+    write_run(tmp_path, 'there', status='running', host='elsewhere', pid=1)
+    assert ask(tmp_path, 'list').count('running') == 2
+
+
+def test_a_directory_that_lost_its_record_is_marked(tmp_path):
+    (tmp_path / 'old').mkdir()
+    (tmp_path / 'old' / 'best.pth').touch()
+    write_run(tmp_path, 'broken')
+    (tmp_path / 'broken' / 'run.json').write_text('{"status": ')
+    assert ask(tmp_path, 'list').count('unreadable') == 2
+
+
+def test_tables_come_as_text_and_markdown(runs):
+    text, markdown = ask(runs, 'list').splitlines(), ask(runs, 'list', '--md').splitlines()
+    assert text[0].split() == ['run', 'status', 'epochs', 'best', 'date', 'options']
+    assert len(text) == 6
+    assert markdown[1].startswith('| ---')
+    assert len({line.count('|') for line in markdown}) == 1
+
+
+def test_best_gives_mean_and_deviation_over_seeds(runs):
+    rows = list(csv.DictReader(ask(runs, 'best', '--csv').splitlines()))
+    assert [row['save_prefix'] for row in rows] == ['b', 'a']
+    group = rows[1]
+    assert (group['runs'], group['mean'], group['std']) == ('3', '0.6000', '0.1000')
+    assert group['run'] == 'net_a_seed2'
+
+
+def test_best_may_be_the_lowest_and_grouped_by_several_options(runs):
+    options = ['best', '--metric', 'loss', '--lower_is_better', '--group_by', 'lr', 'seed', '--csv']
+    rows = list(csv.DictReader(ask(runs, *options).splitlines()))
+    assert [(row['lr'], row['seed'], row['best']) for row in rows][0] == ('0.01', '0', '0.1000')
+
+
+def test_diff_shows_options_code_data_and_versions(runs):
+    (runs / 'net_b' / 'code' / 'loss.py').write_text('x = 2\n')
+    write_run(runs, 'net_d', versions={'torch': '2.7.0', 'cuda': ''}, data={})
+    text = ask(runs, 'diff', 'net_a_seed0', 'net_b')
+    assert '  save_prefix     a -> b' in text
+    assert 'data: equal\nversions: equal\ncode: 1 files differ' in text
+    assert '-x = 1\n+x = 2' in text
+    other = ask(runs, 'diff', 'net_a_seed0', 'net_d')
+    assert 'torch           2.6.0 -> 2.7.0' in other
+    assert 'val samples     5 -> None' in other
+
+
+def test_show_tells_how_a_run_was_made_and_why_it_failed(runs):
+    text = ask(runs, 'show', 'net_b')
+    for word in ('failed RuntimeError: boom', '3 of 3', 'miou 0.9000', 'val.txt, 5 samples', 'ccc'):
+        assert word in text
+
+
+def test_a_run_is_found_by_path_and_by_the_beginning_of_its_name(runs):
+    assert ask(runs, 'show', runs / 'net_b') == ask(runs, 'show', 'net_b')
+    assert ask(runs, 'cmd', 'net_a_seed1').startswith(f'python {runs}/net_a_seed1/code/train.py')
+    assert 'net_a_seed0, net_a_seed1' in ask(runs, 'show', 'net_a', code=2)
+    assert 'names none of the runs' in ask(runs, 'show', 'nope', code=2)
+    assert 'no run in' in ask(runs, 'best', '--metric', 'nope', code=2)
+
+
+def test_an_empty_directory_holds_no_runs(tmp_path):
+    assert ask(tmp_path, 'list') == f'no runs in {tmp_path}\n'
+
+
+@pytest.fixture
+def project(trained_clone, tmp_path):
+    """A project whose sweep trains one tiny run."""
+    clone = shutil.copytree(trained_clone, tmp_path / 'project')
+    script = clone / 'scripts' / 'sweep.sh'
+    script.write_text(
+        script.read_text().replace('data/demo/', 'lists/').replace('train.txt', 'list.txt')
+    )
+    return clone
+
+
+def sweep(project):
+    options = '--num_classes 3 --epochs 1 --img_size 24 40 --batch_size 2'
+    environment = os.environ | {
+        'LRS': '1e-3',
+        'SEEDS': '5',
+        'PATH': f'{Path(sys.executable).parent}:{os.environ["PATH"]}',
+    }
+    process = subprocess.run(
+        ['bash', 'scripts/sweep.sh', *options.split()],
+        cwd=project, env=environment, capture_output=True, text=True, timeout=200,
+    )  # fmt: skip
+    assert process.returncode == 0, process.stderr
+    return process.stdout
+
+
+def test_a_sweep_leaves_others_work_alone_takes_over_dead_ones_and_skips_finished(project):
+    lock = project / 'checkpoints' / '.sweep_lr1e-3_seed5.lock'
+    lock.mkdir()
+    (lock / 'owner').write_text('another-machine 1\n')
+    assert 'left to another-machine 1' in sweep(project)
+    gone = subprocess.Popen([sys.executable, '-c', ''])
+    gone.wait()
+    (lock / 'owner').write_text(f'{socket.gethostname()} {gone.pid}\n')
+    first = sweep(project)
+    assert 'epoch 1/1 val' in first
+    assert 'lr1e-3' in first.splitlines()[-1] + first.splitlines()[-2]
+    assert not lock.exists()
+    assert 'sweep_lr1e-3_seed5: finished before' in sweep(project)

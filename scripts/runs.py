@@ -194,7 +194,7 @@ def print_changes(title, one, two):
 
 def format_value(value):
     """An option's value as it would be typed."""
-    return ' '.join(map(str, value)) if isinstance(value, list) else str(value)
+    return ' '.join(map(str, value)) if isinstance(value, list) else str(value) or 'blank'
 
 
 def print_rows(rows, args):

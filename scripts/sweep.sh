@@ -5,6 +5,9 @@ source "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
 
 lrs=(${LRS:-1e-3 3e-3})
 seeds=(${SEEDS:-0 1 2})
+if [ ! -f data/demo/classes.txt ]; then
+    "$PYTHON" -m data.shapes data/demo
+fi
 trap 'exit 130' INT  # Ctrl-C ends the sweep, not just the run
 
 # True when the lock in $1 was made here, by a process that is gone.

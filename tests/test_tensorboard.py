@@ -29,8 +29,11 @@ def server(make_args, tmp_path):
     process.wait()
 
 
-def ask(url):
-    with urllib.request.urlopen(url) as response:
+def ask(url, message=None):
+    """The answer as JSON; a message is sent with POST."""
+    data = None if message is None else json.dumps(message).encode()
+    request = urllib.request.Request(url, data, {'Content-Type': 'application/json'})
+    with urllib.request.urlopen(request) as response:
         return json.load(response)
 
 
@@ -53,5 +56,13 @@ def test_the_page_lists_curves_and_pictures(server):
     assert {'lr', 'train/grad_norm', 'speed/img_per_s', 'speed/data_wait'} <= set(scalars)
     points = ask(f'{server}/scalars/scalars?run=run&tag=lr')
     assert [point[1] for point in points] == [1, 2]
+    assert wait_for_tags(f'{server}/text/tags')['run'] == ['args/text_summary']
+    experiment = ask(f'{server}/hparams/experiment', {})
+    assert {'lr', 'model_type', 'seed'} <= {info['name'] for info in experiment['hparamInfos']}
+    request = {'startIndex': 0, 'sliceSize': 9, 'allowedStatuses': ['STATUS_UNKNOWN']}
+    group = ask(f'{server}/hparams/session_groups', request)['sessionGroups'][0]
+    assert group['hparams']['scheduler'] == 'none'
+    names = {value['name']['tag'] for value in group['metricValues'] if value['value'] > 0}
+    assert {'best/loss', 'best/miou', 'best/acc', 'best/mdice'} <= names
     images = wait_for_tags(f'{server}/images/tags')['run']
     assert {'train/0000', 'val/0000'} <= set(images)

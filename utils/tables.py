@@ -1,6 +1,7 @@
 """CSV files whose columns may come and go, and that a reader never sees half written."""
 
 import csv
+import fcntl
 from pathlib import Path
 
 
@@ -20,3 +21,11 @@ def write_rows(path, rows):
         writer.writeheader()
         writer.writerows(rows)
     tmp.replace(path)
+
+
+def append_row(path, row):
+    """Adds a row to the file; of several processes that do so at once, none loses its row."""
+    lock = Path(path).with_name(f'.{Path(path).name}.lock')  # its own: the file is replaced
+    with lock.open('w') as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        write_rows(path, [*read_rows(path), row])

@@ -15,16 +15,17 @@ from data.data_entry import select_eval_loader
 from loss import compute_loss
 from metrics import compute_metrics, summarize
 from model.model_entry import forward_batch, probe_model, select_model
+from utils.arg_parser import Parser
 from utils.checkpoint import load_checkpoint
 from utils.classes import get_class_names
-from utils.drift import Drift
+from utils.drift import find_drift
 from utils.errors import UserError, one_line_errors, undo_on_error
 from utils.logger import Recorder
 from utils.progress import Progress
 from utils.provenance import digest_sample, get_provenance
 from utils.report import Report, format_scores
 from utils.sources import read_sources, run_snapshot
-from utils.torch_utils import set_up_torch, slice_batch
+from utils.torch_utils import repeatable_kernels, seed_step, set_up_torch, slice_batch
 from utils.viz import gen_imgs_to_write
 
 
@@ -37,6 +38,7 @@ class Evaluator:
         self.class_names = get_class_names(args)
 
     @torch.no_grad()
+    @repeatable_kernels()
     def eval(self, on_image):
         """{name: score} over the list; calls on_image(i, sample, pred, pairs) for each image.
 
@@ -46,6 +48,7 @@ class Evaluator:
         self.model.eval()
         recorder, i = Recorder(), 0
         for batch in Progress(self.loader, 'val', self.args.print_freq):
+            seed_step(self.args.seed, i)  # for a model that draws when it is scored
             preds = self.step(batch)
             for j in range(len(preds)):
                 sample, pred = slice_batch(batch, j, j + 1), preds[j : j + 1]
@@ -75,16 +78,20 @@ class Evaluator:
         return gen_imgs_to_write(pred, batch, self.args)
 
     @cached_property
-    def sample_digest(self):
-        """Whether samples are read and preprocessed alike: a digest of the first one."""
-        return digest_sample(self.loader.dataset[0, 0])
+    def data_probe(self):
+        """Whether the list's rows and the preprocessing of its first sample are the same."""
+        files = getattr(self.loader.samples, 'files', None)
+        return {
+            'rows': torch.from_numpy(files.checksum_rows()) if files else torch.empty(0),
+            'sample': digest_sample(self.loader.dataset[0, 0]),
+        }
 
     def take_probe(self):
         """What a checkpoint keeps so that a change of the code's behaviour is noticed."""
-        return probe_model(self.model, self.args) | {'sample': self.sample_digest}
+        return probe_model(self.model, self.args) | self.data_probe
 
     def find_drift(self, checkpoint):
-        """The checkpoint compared with the code, data and options that run now."""
+        """The checkpoint, loaded into the model, compared with the code, data and options now."""
         fast_dev_run = {'fast_dev_run': self.args.fast_dev_run}  # not inherited, but it counts
         now = {
             'args': get_inherited(vars(self.args)) | fast_dev_run,
@@ -92,11 +99,12 @@ class Evaluator:
             'code': read_sources(),
             'probe': self.take_probe(),
         }
-        return Drift(checkpoint, now)
+        if self.args.load_not_strict:
+            now['probe']['answer'] = 'see --load_not_strict'
+        return find_drift(checkpoint, now)
 
-    def write_report(self, result_dir, drift):
-        """Scores every image and writes the results; returns the scores and their comparison."""
-        report = Report(self.args, result_dir)
+    def write_images(self, report):
+        """{name: score} over the list; `report` gets each image's scores and some pictures."""
 
         def on_image(i, sample, pred, pairs):
             recorder = Recorder()
@@ -105,11 +113,7 @@ class Evaluator:
             if self.args.save_viz and i % self.args.viz_freq == 0:
                 report.add_panel(sample['name'][0], self.gen_imgs_to_write(pred, sample))
 
-        scores = self.eval(on_image)
-        comparison = drift.compare_scores(scores)
-        report.write(scores, [*drift.before, *comparison])
-        report.add_result(scores, drift)
-        return scores, comparison
+        return self.eval(on_image)
 
 
 def main(args):
@@ -120,20 +124,27 @@ def main(args):
     set_up_torch(args)
     evaluator = Evaluator(args, select_model(args, checkpoint))
     drift = evaluator.find_drift(checkpoint)
-    print('\n'.join(drift.before), flush=True)
+    print(*drift.describe(), sep='\n', flush=True)
     result_dir = get_test_result_dir(args)
     with undo_on_error(result_dir):
-        scores, comparison = evaluator.write_report(result_dir, drift)
+        report = Report(args, result_dir)
+        scores = evaluator.write_images(report)
+    comparison, has_drifted = drift.compare_scores(scores)
+    report.write(scores, [*drift.describe(), *comparison])
+    report.add_result(scores, drift.code_state)
     save_args(args, result_dir, parse_test_args)
     print(f'val | {format_scores(scores)}', *comparison, f'results in {result_dir}', sep='\n')
-    return 3 if args.strict_drift and drift.causes else 0
+    if args.strict_drift and has_drifted:
+        print('--strict_drift: the checkpoint has drifted, as said above', file=sys.stderr)
+        return 3
+    return 0
 
 
 def evaluate_with_snapshot(path, checkpoint):
     """Runs the same command with the code that made the checkpoint; returns its exit code."""
     if 'code' not in checkpoint:
         raise UserError(f'checkpoint {path} holds no code for --use_snapshot')
-    argv = [word for word in sys.argv[1:] if word != '--use_snapshot']
+    argv = [word for word in Parser().expand(sys.argv[1:]) if word != '--use_snapshot']
     return run_snapshot('eval.py', checkpoint['code'], Path(path).parent, argv)
 
 

@@ -112,8 +112,8 @@ def parse_test_args(parser):
     add('--result_dir', default='', help='blank: <run>/<checkpoint>/<val_info>_<save_prefix>')
     add('--save_viz', action='store_true', help='write image | prediction | label | error pictures')
     add = parser.add_argument_group('drift since training').add_argument
-    add('--use_snapshot', action='store_true', help='run the code that made the checkpoint')
-    add('--strict_drift', action='store_true', help='exit code 3 when something changed')
+    add('--use_snapshot', action='store_true', help="run the checkpoint's own code; trust it first")
+    add('--strict_drift', action='store_true', help='exit code 3 when its scores may have changed')
     return parser
 
 

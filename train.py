@@ -48,6 +48,8 @@ class Trainer:
         self.epoch = self.num_steps = 0  # finished ones
         self.best = {'epoch': 0, 'score': math.nan, 'scores': {}}
         self.record = RunRecord(self.model_dir, self.get_provenance(parent))
+        if parent:
+            print(*self.evaluator.find_drift(parent).describe('code', 'probe'), sep='\n')
         if args.resume and (self.model_dir / 'last.pth').exists():
             self.load_state(load_checkpoint(self.model_dir / 'last.pth'))
 
@@ -216,6 +218,7 @@ class Trainer:
         self.scaler.load_state_dict(state['scaler'])
         self.epoch, self.num_steps, self.best = state['epoch'], state['step'], state['best']
         self.record.continue_from(state['provenance'])
+        print(*self.evaluator.find_drift(state).describe(), sep='\n')
 
 
 def main(args):

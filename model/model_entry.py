@@ -8,7 +8,15 @@ from torch import nn
 
 from utils.checkpoint import get_weights, load_checkpoint
 from utils.errors import UserError, choose
-from utils.torch_utils import load_match_dict, load_strict, normalize, select_device, to_device
+from utils.torch_utils import (
+    load_match_dict,
+    load_strict,
+    normalize,
+    repeatable_kernels,
+    seed_step,
+    select_device,
+    to_device,
+)
 
 MODELS = {
     'base_model': 'model.base.unet:UNet',
@@ -61,20 +69,26 @@ def forward_batch(model, batch, args):
 
 
 def gen_probe_batch():
-    """A small batch that is the same for ever; edit it where a model wants another input."""
-    ramp = torch.arange(3 * 32 * 32)
+    """A small batch that is the same for ever; edit it where a model wants another input.
+
+    Neither square nor of the label's size, so that an answer that is transposed or resized in
+    another way is noticed too.
+    """
+    ramp = torch.arange(3 * 24 * 20)
     img = (ramp * 37 + ramp // 7 * 11) % 256  # no generator, which a new version might change
-    label = torch.zeros(1, 32, 32, dtype=torch.uint8)
-    return {'img': img.to(torch.uint8).view(1, 3, 32, 32), 'label': label, 'name': ['probe']}
+    label = torch.zeros(1, 22, 26, dtype=torch.uint8)
+    return {'img': img.to(torch.uint8).view(1, 3, 24, 20), 'label': label, 'name': ['probe']}
 
 
 @torch.no_grad()
+@repeatable_kernels()
 def probe_model(model, args):
     """{'answer': the model's answer to the probe, on the CPU, 'device': what computed it}.
 
     A model that does not take this input has its error as the answer: training goes on.
     """
     device = select_device(args)
+    seed_step(args.seed, 0)  # for a model that draws when it answers
     try:
         with torch.compiler.set_stance('force_eager'):  # no compilation for this size
             answer = forward_batch(model.eval(), to_device(gen_probe_batch(), device), args).cpu()

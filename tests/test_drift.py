@@ -9,7 +9,9 @@ from conftest import draw_toy, run_python, write_list
 from PIL import Image
 
 from utils.checkpoint import load_checkpoint, save_checkpoint
-from utils.drift import compare_sources, describe_list_change
+from utils.drift import Drift, Finding
+from utils.provenance import describe_list_change
+from utils.sources import compare_sources
 
 RUN = 'checkpoints/base_model_first'
 
@@ -66,7 +68,8 @@ def test_a_changed_block_is_named_and_the_snapshot_gives_the_score_back(clone, o
     assert 'data: unchanged' in lines
     loss = next(line for line in lines if line.startswith('loss '))
     assert f'(training {training["loss"][5:]}, ' in loss
-    assert 'changed: model/submodules.py, probe)' in loss
+    assert 'equal' not in loss
+    assert lines[-3] == 'changed since training: model/submodules.py, probe'
     assert lines[-2].endswith(f'--load_model_path {RUN}/best.pth --use_snapshot')
     again = evaluate(clone, '--use_snapshot', '--strict_drift')
     assert f'with the code in {RUN}/code' in again
@@ -84,8 +87,10 @@ def test_a_changed_metric_is_named_and_the_probe_stays(clone):
     lines = evaluate(clone, '--strict_drift', code=3)
     assert '  metrics.py  +1 -1  (metric)' in lines
     assert 'probe: identical' in lines
-    assert any('mdice' in line and 'changed: metrics.py)' in line for line in lines)
-    assert not any(line.startswith('miou') for line in lines)  # it did not change
+    scores = [line for line in lines if '(training ' in line]
+    assert [line.split()[0] for line in scores] == ['miou', 'mdice']  # the main one, what differs
+    assert scores[0].endswith('equal)')
+    assert 'changed since training: metrics.py' in lines
     text = (clone / RUN / 'best' / 'lists_val_pref' / 'result.txt').read_text()
     assert all(line in text for line in lines if 'metrics.py' in line)
 
@@ -111,7 +116,8 @@ def test_a_longer_val_list_is_counted(clone):
     val_list.write_text(val_list.read_text() + (clone / 'lists' / 'more.txt').read_text())
     lines = evaluate(clone, '--strict_drift', code=3)
     assert 'data: val.txt: 2 lines added (3 -> 5 samples)' in lines
-    assert any('changed: data)' in line for line in lines)
+    assert 'changed since training: data' in lines
+    assert not any('--use_snapshot' in line for line in lines)  # that code would say the same
 
 
 def test_another_image_under_the_same_name_is_noticed(clone):
@@ -150,11 +156,31 @@ def test_a_typed_option_is_a_reason(clone):
     assert 'option: img_size [24, 40] -> [32, 48]' in lines
 
 
+def test_a_comment_is_no_drift(clone):
+    edit(clone / 'metrics.py', '    @cached_property\n', '    @cached_property  # once\n\n')
+    lines = evaluate(clone, '--strict_drift')
+    assert '  metrics.py  +2 -1  (metric: comments or layout only)' in lines
+
+
+def test_a_block_that_the_old_model_does_not_use_is_no_drift(clone):
+    with (clone / 'model' / 'submodules.py').open('a') as file:
+        file.write('\n\ndef new_block():\n    return nn.Identity()\n')
+    lines = evaluate(clone, '--strict_drift')
+    assert '  model/submodules.py  +4 -0  (model: no effect on the probe)' in lines
+    assert any('equal)' in line for line in lines)
+
+
+def test_a_new_metric_is_no_drift_where_the_scores_are_equal_but_is_where_none_are_known(clone):
+    edit(clone / 'metrics.py', "METRICS = {'acc'", "METRICS = {'new': mean_dice, 'acc'")
+    assert '  metrics.py  +1 -1  (metric)' in evaluate(clone, '--strict_drift')
+    evaluate(clone, '--val_list', 'lists/list.txt', '--strict_drift', code=3)
+
+
 def test_files_that_an_evaluation_does_not_use_do_not_disturb(clone):
     (clone / 'model' / 'best' / 'mine.py').write_text('x = 1\n')
     edit(clone / 'train.py', 'MAX_PICTURES = 8', 'MAX_PICTURES = 9')
     lines = evaluate(clone, '--strict_drift')
-    unchanged = 'code: unchanged in what this evaluation uses (2 other files differ)'
+    unchanged = 'code: unchanged, apart from 2 files not used here'
     assert f'{unchanged} | probe: identical | data: unchanged' in lines
 
 
@@ -162,7 +188,7 @@ def test_plain_weights_say_that_nothing_is_known_of_them(clone):
     state = load_checkpoint(clone / RUN / 'best.pth')
     torch.save(state['model'], clone / 'plain.pth')
     options = '--val_list lists/val.txt --num_classes 3 --img_size 24 40 --num_workers 0'
-    lines = evaluate(clone, *options.split(), '--strict_drift', path='plain.pth')
+    lines = evaluate(clone, *options.split(), '--strict_drift', path='plain.pth', code=3)
     assert 'drift: unknown, the checkpoint does not say how it was made' in lines
     process = run_python('eval.py', '--load_model_path', 'plain.pth', '--use_snapshot', cwd=clone)
     assert process.returncode == 2
@@ -179,14 +205,29 @@ def test_a_snapshot_that_was_edited_is_not_what_runs(clone):
 def test_added_and_removed_lines_are_counted():
     old = {'a.py': '1\n2\n3\n', 'same.py': 'x', 'gone.py': '1\n', 'notes.md': 'a'}
     new = {'a.py': '1\n4\n5\n3\n', 'same.py': 'x', 'new.py': '', 'notes.md': 'b'}
-    assert compare_sources(old, new) == [('a.py', 2, 1), ('gone.py', 0, 1)]
+    assert compare_sources(old, new) == [('a.py', 2, 1, False), ('gone.py', 0, 1, False)]
 
 
-def test_lines_that_are_replaced_are_no_added_lines(tmp_path):
-    (tmp_path / 'val.txt').write_text('c d\ne f\n')
-    old = {'sha256': 'other', 'list_bytes': 4, 'samples': 1}
-    new = {'sha256': 'new', 'list': str(tmp_path / 'val.txt'), 'samples': 2}
-    assert describe_list_change(old, new) == 'its lines changed (1 -> 2 samples)'
+@pytest.mark.parametrize(
+    ('rows', 'change'),
+    [
+        ([1, 2, 2, 3], ''),
+        ([1, 2, 2, 3, 4, 5], '2 lines added (4 -> 6 samples)'),
+        ([9, 1, 2, 2, 3], '1 line added (4 -> 5 samples)'),
+        ([1, 2, 3], '1 line removed (4 -> 3 samples)'),
+        ([1, 2, 2, 8], '1 line added, 1 line removed (4 -> 4 samples)'),
+        ([3, 2, 2, 1], 'its lines are in another order'),
+    ],
+)
+def test_added_removed_and_moved_lines_of_a_list_are_counted(rows, change):
+    old, new = {'samples': 4, 'total_bytes': 7}, {'samples': len(rows), 'total_bytes': 7}
+    assert describe_list_change(old, new, [1, 2, 2, 3], rows) == change
+
+
+def test_a_list_of_unknown_form_has_changed_with_its_digest():
+    old, new = {'samples': 4, 'sha256': 'a'}, {'samples': 5, 'sha256': 'b'}
+    assert describe_list_change(old, new, [], []) == 'it changed (4 -> 5 samples)'
+    assert describe_list_change(old, old, [], []) == ''
 
 
 def test_an_answer_that_rounding_explains_is_no_drift(clone):
@@ -195,3 +236,30 @@ def test_an_answer_that_rounding_explains_is_no_drift(clone):
     state['probe']['answer'][0, 0, 0, 0] *= 1 + 1e-6
     save_checkpoint(state, path)
     assert any('probe: equal up to rounding' in line for line in evaluate(clone, '--strict_drift'))
+
+
+def test_every_reason_is_given_for_a_score_that_differs():
+    findings = {
+        'code': Finding([], suspects=['metrics.py']),
+        'probe': Finding([], causes=['probe']),
+        'versions': Finding([], suspects=['torch 1 -> 2']),
+    }
+    drift = Drift(findings, ['metrics.py'], {'miou': 0.93224, 'acc': 0.5}, 'miou')
+    lines, has_drifted = drift.compare_scores({'miou': 0.93226, 'acc': 0.5})
+    assert lines[0] == 'miou 0.9323 (training 0.9322, +0.0001)'
+    assert lines[1] == 'changed since training: metrics.py, torch 1 -> 2, probe'
+    assert '--use_snapshot' in lines[2]
+    assert has_drifted
+
+
+def test_a_score_that_nothing_explains_says_so():
+    drift = Drift({'code': Finding([])}, [], {'miou': 0.5}, 'miou')
+    lines, has_drifted = drift.compare_scores({'miou': 0.25})
+    assert lines[1:] == ['changed since training: nothing that is recorded']
+    assert has_drifted
+
+
+def test_an_epoch_without_scores_says_so():
+    lines, has_drifted = Drift({'code': Finding([])}, [], {}, 'miou').compare_scores({'miou': 0.25})
+    assert lines == ['training kept no scores with this checkpoint']
+    assert not has_drifted

@@ -28,6 +28,10 @@ class Parser(argparse.ArgumentParser):
     def convert_arg_line_to_args(self, line):
         return shlex.split(line, comments=True)
 
+    def expand(self, argv):
+        """The words of argv, with what stands in its `@args.txt` files in their place."""
+        return self._read_args_from_files(argv)
+
     def parse_args(self, argv=None, namespace=None):
         args, unknown = self.parse_known_args(argv, namespace)
         if unknown:

@@ -26,6 +26,11 @@ def choose(table, name, option, file):
     raise UserError(f"unknown --{option} '{name}'{nearest(name, table)} ({file} has {names})")
 
 
+def count(number, noun):
+    """'1 file', '2 files'."""
+    return f'{number} {noun}{"s" * (number != 1)}'
+
+
 @contextmanager
 def one_line_errors():
     """Ends the program with one line and exit code 2 for a UserError, 130 for Ctrl-C."""

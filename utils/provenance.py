@@ -8,6 +8,7 @@ import platform
 import shlex
 import socket
 import sys
+from collections import Counter
 from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -16,6 +17,7 @@ import cv2
 import numpy as np
 import torch
 
+from utils.errors import count
 from utils.sources import get_git_state
 
 
@@ -52,6 +54,7 @@ def get_versions():
         'torchvision': version('torchvision'),  # to import it takes a second
         'numpy': np.__version__,
         'cv2': cv2.__version__,
+        'pillow': version('pillow'),  # reads the images
         'cuda': torch.version.cuda or '',
     }
 
@@ -67,29 +70,56 @@ def fingerprint(list_path, dataset):
     path = Path(list_path)
     facts = {'list': str(list_path), 'samples': len(dataset)}
     if path.is_file():
-        content = path.read_bytes()
-        facts |= {'sha256': hashlib.sha256(content).hexdigest(), 'list_bytes': len(content)}
+        facts['sha256'] = digest_file(path)
     if hasattr(dataset, 'files'):
         facts['total_bytes'] = dataset.files.num_bytes
     return facts
 
 
 def digest_sample(sample):
-    """SHA-256 over a sample's tensors: whether it is read and preprocessed the same way."""
+    """SHA-256 over a sample's numbers: whether it is read and preprocessed the same way."""
     digest = hashlib.sha256()
     for key, value in sorted(sample.items()):
-        if torch.is_tensor(value):
-            digest.update(f'{key} {value.dtype} {tuple(value.shape)}'.encode())
-            digest.update(value.contiguous().numpy().tobytes())
+        if not isinstance(value, str):  # a name may change its directory
+            array = np.asarray(value)
+            digest.update(f'{key} {array.dtype} {array.shape}'.encode() + array.tobytes())
+    return digest.hexdigest()
+
+
+def digest_file(path):
+    """SHA-256 of a file of any size."""
+    digest = hashlib.sha256()
+    with Path(path).open('rb') as file:
+        while chunk := file.read(2**20):
+            digest.update(chunk)
     return digest.hexdigest()
 
 
 def describe_checkpoint(path, state):
     """Which file a training started from, and the command that made it."""
-    digest = hashlib.sha256(Path(path).read_bytes()).hexdigest()
     return {
         'path': str(Path(path).absolute()),
-        'sha256': digest,
+        'sha256': digest_file(path),
         'epoch': state.get('epoch'),
         'command': state.get('provenance', {}).get('command', ''),
     }
+
+
+def describe_list_change(old, new, old_rows, new_rows):
+    """'40 lines added' and the like; '' when the list and its files are the same.
+
+    `old` and `new` are fingerprints, the rows a checksum a row, in the list's order.
+    """
+    added = (Counter(new_rows) - Counter(old_rows)).total()
+    removed = (Counter(old_rows) - Counter(new_rows)).total()
+    if added or removed:
+        changes = (added, 'added'), (removed, 'removed')
+        text = ', '.join(f'{count(n, "line")} {verb}' for n, verb in changes if n)
+        return f'{text} ({old["samples"]} -> {new["samples"]} samples)'
+    if old.get('total_bytes') != new.get('total_bytes'):
+        return f'its files changed, {old["total_bytes"]} -> {new["total_bytes"]} bytes'
+    if old_rows != new_rows:
+        return 'its lines are in another order'
+    if not old_rows and old.get('sha256') != new.get('sha256'):
+        return f'it changed ({old["samples"]} -> {new["samples"]} samples)'
+    return ''

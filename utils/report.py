@@ -7,7 +7,7 @@ from pathlib import Path
 
 from utils.classes import get_class_names
 from utils.provenance import now
-from utils.tables import read_rows, write_rows
+from utils.tables import append_row, write_rows
 from utils.viz import join_panels, panel_name, write_img
 
 
@@ -43,7 +43,7 @@ class Report:
         text = '\n'.join(''.join(f'{line}\n' for line in part) for part in parts)
         (self.result_dir / 'result.txt').write_text(text, encoding='utf-8')
 
-    def add_result(self, scores, drift):
+    def add_result(self, scores, code_state):
         """Adds a line to the run's results.csv, beside those of earlier evaluations."""
         checkpoint = Path(self.args.load_model_path)
         facts = {
@@ -51,11 +51,10 @@ class Report:
             'checkpoint': checkpoint.name,
             'list': self.args.val_list,
             'prefix': self.args.save_prefix,
-            'code': drift.code_state,
+            'code': code_state,
         }
-        path = checkpoint.with_name('results.csv')
         headline = {k: f'{v:.6f}' for k, v in scores.items() if '/' not in k}
-        write_rows(path, [*read_rows(path), facts | headline])
+        append_row(checkpoint.with_name('results.csv'), facts | headline)
 
     def _head(self):
         return [

@@ -25,7 +25,7 @@ class RunRecord:
     def open(self, **facts):
         """Writes run.json, code/ and uncommitted.diff; on leaving, how the run ended."""
         write_sources(self.sources, self.model_dir / SNAPSHOT)
-        diff = run_git('diff', 'HEAD') if self.provenance['git'] else ''
+        diff = run_git('diff', '--no-ext-diff', 'HEAD', '--', '.') if self.provenance['git'] else ''
         if diff:
             (self.model_dir / 'uncommitted.diff').write_text(diff, encoding='utf-8')
         self.update(status='running', **facts, **self.provenance)

@@ -1,5 +1,7 @@
 """The project's source files: a copy for every run, and what git knows of them."""
 
+import ast
+import difflib
 import os
 import shutil
 import subprocess
@@ -10,6 +12,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 MAX_SOURCE_BYTES = 256 * 1024  # a larger text file is no source
+SUFFIXES = ('.py', '.sh', '.toml', '.cfg', '.ini', '.json', '.yaml', '.yml')
+SUFFIXES += ('.c', '.cc', '.cpp', '.cu', '.cuh', '.h', '.hpp')
 NO_SOURCES = ('checkpoints', '__pycache__')
 SNAPSHOT = 'code'  # its name in a run directory
 
@@ -30,15 +34,15 @@ def get_git_state():
     return {
         'commit': run_git('rev-parse', 'HEAD').strip(),
         'branch': run_git('rev-parse', '--abbrev-ref', 'HEAD').strip(),
-        'is_dirty': bool(run_git('status', '--porcelain')),
+        'is_dirty': bool(run_git('status', '--porcelain', '--', '.')),
     }
 
 
 def read_sources(root=ROOT):
     """{path: text} of the code: what git tracks or would track, all of it where there is no git.
 
-    Text files up to MAX_SOURCE_BYTES; nothing hidden, nothing of checkpoints/, and of data/ only
-    Python files.
+    That is text up to MAX_SOURCE_BYTES: in subdirectories files of SUFFIXES, in data/ of Python
+    alone, so that a data set beside the code is not read; nothing hidden, nothing of checkpoints/.
     """
     listed = run_git('ls-files', '-z', '-co', '--exclude-standard') if root == ROOT else ''
     names = listed.split('\0')[:-1] or find_files(root)
@@ -62,7 +66,7 @@ def read_source(root, name):
     path, parts = root / name, Path(name).parts
     if any(part in NO_SOURCES or part[0] == '.' for part in parts):
         return None
-    if parts[0] == 'data' and path.suffix != '.py':
+    if len(parts) > 1 and path.suffix not in (('.py',) if parts[0] == 'data' else SUFFIXES):
         return None
     if not path.is_file() or path.stat().st_size > MAX_SOURCE_BYTES:
         return None
@@ -75,6 +79,8 @@ def read_source(root, name):
 
 def write_sources(sources, directory):
     """Makes `directory` hold the sources and nothing else."""
+    if read_sources(directory) == sources:
+        return  # it may be the very code that runs
     shutil.rmtree(directory, ignore_errors=True)
     for name, text in sources.items():
         path = Path(directory) / name
@@ -86,7 +92,7 @@ def write_sources(sources, directory):
 def unpack_sources(sources, run_dir):
     """A directory that holds just these sources: the run's own copy where it is still the same."""
     snapshot = Path(run_dir) / SNAPSHOT
-    if all(read_source(snapshot, name) == text for name, text in sources.items()):
+    if read_sources(snapshot) == sources:
         yield snapshot
         return
     with tempfile.TemporaryDirectory() as directory:
@@ -100,3 +106,34 @@ def run_snapshot(script, sources, run_dir, argv):
         print(f'with the code in {directory}', flush=True)
         # -B: no compiled files, so that the copy stays what it is
         return subprocess.call([sys.executable, '-B', directory / script, *argv])
+
+
+def compare_sources(old, new):
+    """[(name, lines added, lines removed, is_layout)] of the Python files that differ.
+
+    is_layout: they differ in comments and layout alone.
+    """
+    changes = []
+    for name in sorted(old.keys() | new.keys()):
+        before, after = old.get(name, ''), new.get(name, '')
+        if not name.endswith('.py') or before == after:
+            continue
+        diff = list(difflib.unified_diff(before.splitlines(), after.splitlines(), n=0))[2:]
+        signs = [line[0] for line in diff]
+        changes.append((name, signs.count('+'), signs.count('-'), is_same_code(before, after)))
+    return changes
+
+
+def is_same_code(before, after):
+    """Whether two Python sources differ in comments and layout alone."""
+    try:
+        return ast.dump(ast.parse(before)) == ast.dump(ast.parse(after))
+    except SyntaxError:
+        return False
+
+
+def get_running_files():
+    """Names of the source files that run in this process."""
+    files = [getattr(module, '__file__', None) for module in list(sys.modules.values())]
+    paths = [Path(file) for file in files if file]
+    return {path.relative_to(ROOT).as_posix() for path in paths if path.is_relative_to(ROOT)}

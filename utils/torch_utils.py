@@ -1,6 +1,7 @@
 """Seeds, devices, batches and weights: what every task needs of torch."""
 
 import random
+from contextlib import contextmanager
 
 import numpy as np
 import torch
@@ -40,6 +41,18 @@ def set_up_torch(args):
     torch.cuda.manual_seed_all(args.seed)
     torch.backends.cudnn.benchmark = not args.deterministic
     torch.use_deterministic_algorithms(args.deterministic, warn_only=True)
+
+
+@contextmanager
+def repeatable_kernels():
+    """Convolutions by fixed algorithms: the same score again on one GPU, whatever was timed."""
+    cudnn = torch.backends.cudnn
+    before = cudnn.benchmark, cudnn.deterministic
+    cudnn.benchmark, cudnn.deterministic = False, True
+    try:
+        yield
+    finally:
+        cudnn.benchmark, cudnn.deterministic = before
 
 
 def select_device(args):

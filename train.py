@@ -177,6 +177,7 @@ class Trainer:
             'epoch': self.epoch,
             'epochs': self.args.epochs,
             'best_metric': self.best_metric,
+            'lower_is_better': LOWER_IS_BETTER,
             'best': self.best,
         }
 

@@ -29,23 +29,21 @@ def load_run(directory):
         run = json.loads((directory / 'run.json').read_text(encoding='utf-8'))
     except (OSError, ValueError) as error:
         run = {'status': f'unreadable: {error}' if directory.is_dir() else 'missing'}
-    run |= {'name': directory.name, 'path': directory}
-    if run['status'] == 'running' and not is_alive(run):
-        run['status'] = 'killed'
-    return run
+    return run | {'name': directory.name, 'path': directory, 'status': get_status(run)}
 
 
-def is_alive(run):
-    """Whether the process of a run that calls itself running is there; another host is believed."""
-    if run['host'] != socket.gethostname():
-        return True
+def get_status(run):
+    """What run.json says, but 'killed' where the process is gone; another host is believed."""
+    if run['status'] == 'running' and run['host'] != socket.gethostname():
+        return f'running on {run["host"]}'
     try:
-        os.kill(run['pid'], 0)
+        if run['status'] == 'running':
+            os.kill(run['pid'], 0)
     except ProcessLookupError:
-        return False
+        return 'killed'
     except PermissionError:
         pass  # somebody else's, but alive
-    return True
+    return run['status']
 
 
 def load_runs(root):
@@ -77,17 +75,11 @@ def list_runs(args):
         best = run.get('best', {})
         is_scored = best.get('epoch')
         score = f'{run["best_metric"]} {best["score"]:.4f} @{best["epoch"]}' if is_scored else ''
-        changed = {k: v for k, v in run.get('changed', {}).items() if k not in NOT_SHOWN}
-        rows.append(
-            {
-                'run': run['name'],
-                'status': run['status'],
-                'epochs': f'{run.get("epoch", "?")}/{run.get("epochs", "?")}',
-                'best': score,
-                'date': run.get('start', '')[:16],
-                'options': ' '.join(f'{k}={format_value(v)}' for k, v in changed.items()),
-            }
-        )
+        changed = [(k, v) for k, v in run.get('changed', {}).items() if k not in NOT_SHOWN]
+        row = {'run': run['name'], 'status': run['status']}
+        row |= {'epochs': f'{run.get("epoch", "?")}/{run.get("epochs", "?")}', 'best': score}
+        row |= {'date': run.get('start', '')[:16]}
+        rows.append(row | {'options': ' '.join(f'{k}={format_value(v)}' for k, v in changed)})
     print_rows(rows, args)
 
 
@@ -98,20 +90,23 @@ def best_runs(args):
         score = run.get('best', {}).get('scores', {}).get(args.metric, math.nan)
         if not math.isnan(score):
             key = tuple(format_value(run['args'].get(name)) for name in args.group_by)
-            groups.setdefault(key, []).append((score, run['name']))
+            groups.setdefault(key, []).append((score, run))
     if not groups:
         return fail(f"no run in {args.dir} has a validation score '{args.metric}'")
     rows = []
     for key, members in groups.items():
         scores = [score for score, _ in members]
-        deviation = f'{statistics.stdev(scores):.4f}' if len(scores) > 1 else ''
-        pick = min if args.lower_is_better else max
+        lower_is_better = args.metric in members[0][1].get('lower_is_better', ())
+        best, run = sorted(members, key=lambda m: m[0], reverse=not lower_is_better)[0]
+        unfinished = sum(run['status'] != 'finished' for _, run in members)
         rows.append(
             dict(zip(args.group_by, key, strict=True))
-            | {'runs': len(scores), 'mean': f'{statistics.mean(scores):.4f}', 'std': deviation}
-            | {'best': f'{pick(scores):.4f}', 'run': pick(members)[1]}
+            | {'runs': len(scores), 'unfinished': unfinished or ''}
+            | {'mean': f'{statistics.mean(scores):.4f}'}
+            | {'std': f'{statistics.stdev(scores):.4f}' if len(scores) > 1 else ''}
+            | {'best': f'{best:.4f}', 'run': run['name']}
         )
-    rows.sort(key=lambda row: float(row['mean']), reverse=not args.lower_is_better)
+    rows.sort(key=lambda row: float(row['mean']), reverse=not lower_is_better)
     print_rows(rows, args)
     return 0
 
@@ -125,7 +120,7 @@ def diff_runs(args):
     sources = [read_code(run['path'] / 'code') for run in (one, two)]
     names = sorted(sources[0].keys() | sources[1].keys())
     names = [name for name in names if sources[0].get(name) != sources[1].get(name)]
-    print(f'code: {len(names)} files differ' if names else 'code: equal')
+    print(f'code: {", ".join(names)}' if names else 'code: equal')
     for name in names:
         before, after = (source.get(name, '').splitlines() for source in sources)
         lines = difflib.unified_diff(before, after, f'a/{name}', f'b/{name}', lineterm='', n=1)
@@ -166,9 +161,14 @@ def show_run(args):
 
 def print_command(args):
     """The command that makes a run again: that day's code and options, beside the old run."""
-    directory = find_run(args.dir, args.a)['path']
-    again = ['--model_dir', f'{directory}_again']
-    print(shlex.join(['python', f'{directory}/code/train.py', f'@{directory}/args.txt', *again]))
+    run = find_run(args.dir, args.a)
+    home = Path(run['directory'])  # its lists may be relative to that
+    if not run['path'].resolve().is_relative_to(home):  # another place, or a copy of the project
+        home = Path.cwd()
+    path = os.path.relpath(run['path'], home)
+    command = ['python', f'{path}/code/train.py', f'@{path}/args.txt']
+    line = shlex.join([*command, '--model_dir', f'{path}_again'])
+    print(line if home == Path.cwd() else f'cd {shlex.quote(str(home))} && {line}')
 
 
 def read_code(directory):
@@ -240,7 +240,6 @@ def parse_args():
         if name == 'best':
             command.add_argument('--metric', default='miou', help='a validation score')
             command.add_argument('--group_by', nargs='+', default=['save_prefix'], help='options')
-            command.add_argument('--lower_is_better', action='store_true', help='for losses')
     return parser.parse_args()
 
 

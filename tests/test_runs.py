@@ -23,6 +23,7 @@ def write_run(root, name, score=0.5, seed=0, prefix='a', **facts):
         'epoch': 3,
         'epochs': 3,
         'best_metric': 'miou',
+        'lower_is_better': ['loss', 'l1'],
         'best': {'epoch': 2, 'score': score, 'scores': {'miou': score, 'loss': 1 - score}},
         'command': f'python train.py --save_prefix {prefix}',
         'directory': '/somewhere',
@@ -75,7 +76,8 @@ def test_list_shows_every_run_and_marks_those_that_broke(runs):
 def test_a_running_process_and_another_host_are_believed(tmp_path):
     write_run(tmp_path, 'here', status='running')
     write_run(tmp_path, 'there', status='running', host='elsewhere', pid=1)
-    assert ask(tmp_path, 'list').count('running') == 2
+    rows = list(csv.DictReader(ask(tmp_path, 'list', '--csv').splitlines()))
+    assert [row['status'] for row in rows] == ['running', 'running on elsewhere']
 
 
 def test_a_directory_that_lost_its_record_is_marked(tmp_path):
@@ -100,12 +102,14 @@ def test_best_gives_mean_and_deviation_over_seeds(runs):
     group = rows[1]
     assert (group['runs'], group['mean'], group['std']) == ('3', '0.6000', '0.1000')
     assert group['run'] == 'net_a_seed2'
+    assert [row['unfinished'] for row in rows] == ['1', '']  # b failed: marked, not hidden
 
 
 def test_best_may_be_the_lowest_and_grouped_by_several_options(runs):
-    options = ['best', '--metric', 'loss', '--lower_is_better', '--group_by', 'lr', 'seed', '--csv']
+    options = ['best', '--metric', 'loss', '--group_by', 'lr', 'seed', '--csv']
     rows = list(csv.DictReader(ask(runs, *options).splitlines()))
     assert [(row['lr'], row['seed'], row['best']) for row in rows][0] == ('0.01', '0', '0.1000')
+    assert [row['seed'] for row in rows] == ['0', '2', '1']  # means 0.3, 0.3 and 0.4
 
 
 def test_diff_shows_options_code_data_and_versions(runs):
@@ -113,7 +117,7 @@ def test_diff_shows_options_code_data_and_versions(runs):
     write_run(runs, 'net_d', versions={'torch': '2.7.0', 'cuda': ''}, data={})
     text = ask(runs, 'diff', 'net_a_seed0', 'net_b')
     assert '  save_prefix     a -> b' in text
-    assert 'data: equal\nversions: equal\ncode: 1 files differ' in text
+    assert 'data: equal\nversions: equal\ncode: loss.py' in text
     assert '-x = 1\n+x = 2' in text
     other = ask(runs, 'diff', 'net_a_seed0', 'net_d')
     assert 'torch           2.6.0 -> 2.7.0' in other
@@ -128,7 +132,8 @@ def test_show_tells_how_a_run_was_made_and_why_it_failed(runs):
 
 def test_a_run_is_found_by_path_and_by_the_beginning_of_its_name(runs):
     assert ask(runs, 'show', runs / 'net_b') == ask(runs, 'show', 'net_b')
-    assert ask(runs, 'cmd', 'net_a_seed1').startswith(f'python {runs}/net_a_seed1/code/train.py')
+    write_run(runs, 'net_e', directory=str(runs))
+    assert ask(runs, 'cmd', 'net_e').startswith(f'cd {runs} && python net_e/code/train.py')
     assert 'net_a_seed0, net_a_seed1' in ask(runs, 'show', 'net_a', code=2)
     assert 'names none of the runs' in ask(runs, 'show', 'nope', code=2)
     assert 'no run in' in ask(runs, 'best', '--metric', 'nope', code=2)

@@ -56,6 +56,7 @@ class Trainer:
     def train(self):
         """Trains to the last epoch, or until --early_stop; returns the best epoch and score."""
         if self.is_finished():
+            self.record.mark_finished()
             print(f'{self.model_dir} is finished: {self.epoch} epochs; more --epochs go on')
             return self.best
         facts = {'args': vars(self.args), 'changed': get_changed_args(self.args)}

@@ -1,51 +1,40 @@
 #!/usr/bin/env bash
 # Trains every combination of options and seeds below. Run it again, or on several machines that see
 # one checkpoints/: finished runs are skipped, stopped ones go on, running ones are left alone.
+# Options behind it go to every run; give them a name: NAME=deep bash scripts/sweep.sh --ema 0.99
 source "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
 
+name=${NAME:-sweep}
 lrs=(${LRS:-1e-3 3e-3})
 seeds=(${SEEDS:-0 1 2})
+mkdir -p checkpoints
 if [ ! -f data/demo/classes.txt ]; then
     "$PYTHON" -m data.shapes data/demo
 fi
 trap 'exit 130' INT  # Ctrl-C ends the sweep, not just the run
 
-# True when the lock in $1 was made here, by a process that is gone.
-is_left_over() {
-    local host pid
-    read -r host pid < "$1/owner" && [ "$host" = "$(hostname)" ] && ! kill -0 "$pid"
-} 2>/dev/null
-
-# Trains one run unless somebody else does: of several mkdir of one directory only one succeeds.
+# train_once RUN OPTIONS: trains a run unless it is finished or somebody else has its lock, which the
+# system takes back when a process ends, however it ends.
 train_once() {
-    local name=$1 lock=checkpoints/.$1.lock
-    mkdir -p checkpoints
-    if is_left_over "$lock"; then
-        rm -r "$lock"
-    fi
-    if grep -qs '"status": "finished"' "checkpoints/$name/run.json"; then
-        echo "$name: finished before"
-    elif ! mkdir "$lock" 2>/dev/null; then
-        echo "$name: left to $(cat "$lock/owner"); if that process is dead: rm -r $lock"
+    if grep -qs '"status": "finished"' "checkpoints/$1/run.json"; then
+        echo "$1: finished before"
+    elif ! flock --nonblock 9; then
+        echo "$1: another process trains it"
     else
-        trap "rm -rf '$lock'" EXIT
-        echo "$(hostname) $$" > "$lock/owner"
-        "$PYTHON" train.py "${@:2}" --model_dir "checkpoints/$name" --resume || echo "$name: failed"
-        rm -rf "$lock"
-        trap - EXIT
-    fi
+        "$PYTHON" train.py "${@:2}" --model_dir "checkpoints/$1" --resume || echo "$1: failed"
+    fi 9> "checkpoints/.$1.lock"
 }
 
 for lr in "${lrs[@]}"; do
     for seed in "${seeds[@]}"; do
-        train_once "sweep_lr${lr}_seed$seed" \
+        train_once "${name}_lr${lr}_seed$seed" \
             --train_list data/demo/train.txt \
             --val_list data/demo/val.txt \
             --num_classes 5 \
             --data_type mem_list \
             --num_workers 0 \
             --epochs 10 \
-            --save_prefix "lr$lr" \
+            --save_prefix "${name}_lr$lr" \
             --lr "$lr" \
             --seed "$seed" \
             "$@"

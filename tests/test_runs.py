@@ -1,6 +1,7 @@
 """scripts/runs.py on run directories, and scripts/sweep.sh."""
 
 import csv
+import fcntl
 import json
 import os
 import shutil
@@ -169,16 +170,16 @@ def sweep(project):
     return process.stdout
 
 
-def test_a_sweep_leaves_others_work_alone_takes_over_dead_ones_and_skips_finished(project):
-    lock = project / 'checkpoints' / '.sweep_lr1e-3_seed5.lock'
-    lock.mkdir()
-    (lock / 'owner').write_text('another-machine 1\n')
-    assert 'left to another-machine 1' in sweep(project)
-    gone = subprocess.Popen([sys.executable, '-c', ''])
-    gone.wait()
-    (lock / 'owner').write_text(f'{socket.gethostname()} {gone.pid}\n')
+def test_a_sweep_leaves_others_work_alone_goes_on_with_stopped_and_skips_finished_runs(project):
+    name, lock = 'sweep_lr1e-3_seed5', project / 'checkpoints' / '.sweep_lr1e-3_seed5.lock'
+    with lock.open('w') as file:
+        fcntl.flock(file, fcntl.LOCK_EX)  # as another sweep holds it
+        assert f'{name}: another process trains it' in sweep(project)
     first = sweep(project)
     assert 'epoch 1/1 val' in first
-    assert 'lr1e-3' in first.splitlines()[-1] + first.splitlines()[-2]
-    assert not lock.exists()
-    assert 'sweep_lr1e-3_seed5: finished before' in sweep(project)
+    assert first.splitlines()[-1].startswith('sweep_lr1e-3')
+    assert f'{name}: finished before' in sweep(project)
+    record = project / 'checkpoints' / name / 'run.json'
+    record.write_text(record.read_text().replace('"finished"', '"stopped"'))
+    assert f'{name} is finished: 1 epochs' in sweep(project)  # taken up, with nothing left to do
+    assert f'{name}: finished before' in sweep(project)

@@ -39,6 +39,13 @@ class RunRecord:
             self.update(status='failed', error=f'{type(error).__name__}: {error}', end=now())
             raise
 
+    def mark_finished(self):
+        """Says so in run.json, where a run was stopped after its last epoch and before that."""
+        path = self.model_dir / 'run.json'
+        self.facts = json.loads(path.read_text(encoding='utf-8')) if path.exists() else {}
+        if self.facts.get('status') != 'finished':
+            self.update(status='finished')
+
     def update(self, **facts):
         """Adds to run.json; a reader sees the old file or the new one."""
         self.facts |= facts

@@ -154,9 +154,9 @@ def show_run(args):
         facts[split] = f'{data["list"]}, {data["samples"]} samples'
     for name, value in run.get('changed', {}).items():
         facts[f'--{name}'] = format_value(value)
-    for name, value in facts.items():
-        if value:
-            print(f'{name:<14}{value}')
+    facts = {name: value for name, value in facts.items() if value}
+    width = max(map(len, facts))
+    print(*(f'{name:<{width}}  {value}' for name, value in facts.items()), sep='\n')
 
 
 def print_command(args):

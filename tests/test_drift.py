@@ -184,6 +184,29 @@ def test_files_that_an_evaluation_does_not_use_do_not_disturb(clone):
     assert f'{unchanged} | probe: identical | data: unchanged' in lines
 
 
+def test_a_snapshot_may_be_asked_for_in_a_file_of_options(clone):
+    edit(clone / 'metrics.py', "{'dice': (2 * found, ", "{'dice': (found, ")
+    (clone / 'options.txt').write_text(f'--load_model_path {RUN}/best.pth\n--use_snapshot\n')
+    process = run_python('eval.py', '@options.txt', '--strict_drift', cwd=clone)
+    assert process.returncode == 0, process.stderr
+    assert process.stdout.count('with the code in') == 1
+
+
+def test_a_run_that_goes_on_says_what_changed_and_a_child_says_it_of_the_model(clone):
+    edit(clone / 'model' / 'submodules.py', 'nn.ReLU(inplace=True)', 'nn.LeakyReLU(0.2)')
+    options = ['train.py', f'@{RUN}/args.txt', '--epochs', 3]
+    parent = ['--load_model_path', f'{RUN}/best.pth', '--save_prefix', 'child']
+    child = run_python(*options, *parent, cwd=clone).stdout
+    assert 'model/submodules.py  +1 -1' in child
+    assert 'probe: differs by up to' in child
+    assert 'option: epochs' not in child
+    resumed = run_python(*options, '--resume', cwd=clone).stdout.splitlines()
+    start = resumed.index('code: 1 file changed')
+    assert resumed[start + 1] == '  model/submodules.py  +1 -1  (model)'
+    assert resumed[start + 2].startswith('probe: differs by up to')
+    assert resumed[start + 3 : start + 5] == ['data: unchanged', 'option: epochs 2 -> 3']
+
+
 def test_plain_weights_say_that_nothing_is_known_of_them(clone):
     state = load_checkpoint(clone / RUN / 'best.pth')
     torch.save(state['model'], clone / 'plain.pth')

@@ -44,6 +44,12 @@ def test_result_txt_says_what_was_scored_and_every_class(run, toy_val_list):
     assert float(row.split()[2]) == pytest.approx(scores['iou/bright thing'], abs=1e-4)
 
 
+def test_a_model_that_draws_when_it_is_scored_scores_the_same_again(run):
+    run.model.register_forward_hook(lambda m, i, pred: pred + torch.randn_like(pred))
+    first, second = (run.evaluator.eval(lambda *_: None)['loss'] for _ in range(2))
+    assert first == second
+
+
 def test_per_image_csv_has_a_line_an_image_whose_mean_loss_is_the_loss(run):
     result_dir = evaluate(run, '--val_batch_size', 2)
     with (result_dir / 'per_image.csv').open(newline='') as file:

@@ -9,7 +9,7 @@ from torch import nn
 from eval import Evaluator
 from loss import compute_loss
 from model.base.unet import UNet
-from model.model_entry import MODELS, forward_batch, select_model
+from model.model_entry import MODELS, forward_batch, probe_model, select_model
 from train import Trainer
 from utils.checkpoint import get_weights, load_checkpoint, save_checkpoint
 from utils.torch_utils import denormalize, load_match_dict, load_strict, normalize
@@ -52,6 +52,46 @@ def test_an_entry_trains_two_steps_and_is_scored(make_args, name):
     assert trainer.num_steps == 2
     scores = Evaluator(args, trainer.model).eval(lambda *_: None)
     assert 0 <= scores['miou'] <= 1
+    answer = load_checkpoint(trainer.model_dir / 'last.pth')['probe']['answer']
+    assert answer.shape == (1, 3, 22, 26)  # no error: every network takes the probe
+    assert torch.equal(answer, probe_model(trainer.model, args)['answer'])
+
+
+@pytest.mark.parametrize(
+    'change',
+    [
+        lambda model: setattr(model.block[0], 'padding_mode', 'reflect'),
+        lambda model: setattr(model.block[1], 'eps', 1e-3),
+        lambda model: model.block.append(torch.nn.Tanh()),
+        lambda model: model.register_forward_hook(lambda m, i, pred: pred.flip(-1)),
+    ],
+    ids=['padding', 'eps', 'activation', 'mirror'],
+)
+def test_a_probe_sees_a_change_that_no_weight_shows(make_args, change):
+    model = select_model(make_args())
+    before = probe_model(model, make_args())['answer']
+    change(model)
+    assert (probe_model(model, make_args())['answer'] - before).abs().max() > 1e-4
+
+
+def test_a_probe_sees_another_normalisation_and_another_way_to_resize(make_args, monkeypatch):
+    model = select_model(make_args())
+    answers = [probe_model(model, make_args())['answer']]
+    with monkeypatch.context() as patch:
+        patch.setattr('utils.torch_utils.MEAN', (0.5, 0.5, 0.5))
+        answers.append(probe_model(model, make_args())['answer'])
+    upsample = torch.nn.functional.interpolate
+    nearest = lambda pred, size, **_: upsample(pred, size, mode='nearest')  # noqa: E731
+    monkeypatch.setattr('model.model_entry.F.interpolate', nearest)
+    answers.append(probe_model(model, make_args())['answer'])
+    assert all((answer - answers[0]).abs().max() > 1e-3 for answer in answers[1:])
+
+
+def test_a_model_that_draws_when_it_answers_gives_the_same_answer_to_the_probe(make_args):
+    model = select_model(make_args())
+    model.register_forward_hook(lambda m, i, pred: pred + torch.randn_like(pred))
+    first, second = (probe_model(model, make_args())['answer'] for _ in range(2))
+    assert torch.equal(first, second)
 
 
 def test_base_model_has_about_a_million_parameters(make_args):

@@ -119,6 +119,10 @@ def test_a_sample_digest_sees_every_pixel_and_no_name():
     assert digest_sample(sample) != digest_sample(changed)
 
 
+def test_a_sample_digest_sees_numbers_that_are_no_tensors():
+    assert digest_sample({'label': 3}) != digest_sample({'label': 4})
+
+
 def make_project(directory):
     """A directory with one file of each kind that matters."""
     texts = {
@@ -127,6 +131,8 @@ def make_project(directory):
         'notes.txt': 'text\n',
         'data/own.py': 'z = 3\n',
         'data/list.txt': 'a b\n',
+        'camvid/list.txt': 'a b\n',
+        'model/ops.cu': '// fast\n',
         'checkpoints/run/args.txt': '--lr 1\n',
         '.env': 'SECRET=1\n',
         'ignored.log': 'x\n',
@@ -136,11 +142,12 @@ def make_project(directory):
         (directory / name).parent.mkdir(parents=True, exist_ok=True)
         (directory / name).write_text(text, newline='')
     (directory / 'weights.bin').write_bytes(b'\0\1\2')
+    (directory / 'camvid' / '1.png').write_bytes(b'pixels')
     (directory / '.gitignore').write_text('*.log\n')
     return directory
 
 
-SOURCES = ['data/own.py', 'model/net.py', 'notes.txt', 'options.py']
+SOURCES = ['data/own.py', 'model/net.py', 'model/ops.cu', 'notes.txt', 'options.py']
 
 
 def run_git(directory, *command):

@@ -18,7 +18,7 @@ from model.model_entry import forward_batch, probe_model, select_model
 from utils.arg_parser import Parser
 from utils.checkpoint import load_checkpoint
 from utils.classes import get_class_names
-from utils.drift import find_drift
+from utils.drift import advise_snapshot, find_drift
 from utils.errors import UserError, one_line_errors, undo_on_error
 from utils.logger import Recorder
 from utils.progress import Progress
@@ -90,17 +90,17 @@ class Evaluator:
         """What a checkpoint keeps so that a change of the code's behaviour is noticed."""
         return probe_model(self.model, self.args) | self.data_probe
 
-    def find_drift(self, checkpoint):
-        """The checkpoint, loaded into the model, compared with the code, data and options now."""
+    def find_drift(self, checkpoint, sources):
+        """The checkpoint, loaded into the model, compared with the sources, data and options."""
         fast_dev_run = {'fast_dev_run': self.args.fast_dev_run}  # not inherited, but it counts
         now = {
             'args': get_inherited(vars(self.args)) | fast_dev_run,
             'provenance': get_provenance({'val': (self.args.val_list, self.loader.samples)}),
-            'code': read_sources(),
+            'code': sources,
             'probe': self.take_probe(),
         }
         if self.args.load_not_strict:
-            now['probe']['answer'] = 'see --load_not_strict'
+            now['probe']['answer'] = None  # weights may be missing: no answer to compare
         return find_drift(checkpoint, now)
 
     def write_images(self, report):
@@ -121,9 +121,13 @@ def main(args):
     checkpoint = load_checkpoint(args.load_model_path)
     if args.use_snapshot:
         return evaluate_with_snapshot(args.load_model_path, checkpoint)
+    sources = read_sources()  # first: what is edited from now on is not what runs
     set_up_torch(args)
-    evaluator = Evaluator(args, select_model(args, checkpoint))
-    drift = evaluator.find_drift(checkpoint)
+    try:
+        evaluator = Evaluator(args, select_model(args, checkpoint))
+    except UserError as error:
+        raise UserError(f'{error}{advise_snapshot(checkpoint, sources)}') from error
+    drift = evaluator.find_drift(checkpoint, sources)
     print(*drift.describe(), sep='\n', flush=True)
     result_dir = get_test_result_dir(args)
     with undo_on_error(result_dir):
@@ -131,7 +135,7 @@ def main(args):
         scores = evaluator.write_images(report)
     comparison, has_drifted = drift.compare_scores(scores)
     report.write(scores, [*drift.describe(), *comparison])
-    report.add_result(scores, drift.code_state)
+    report.add_result(scores, drift)
     save_args(args, result_dir, parse_test_args)
     print(f'val | {format_scores(scores)}', *comparison, f'results in {result_dir}', sep='\n')
     if args.strict_drift and has_drifted:

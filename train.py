@@ -22,6 +22,7 @@ from utils.progress import Progress
 from utils.provenance import describe_checkpoint, get_provenance
 from utils.report import format_scores
 from utils.run_record import RunRecord
+from utils.sources import read_sources
 from utils.torch_utils import seed_step, select_device, set_up_torch, split_batch, unwrap
 from utils.viz import gen_imgs_to_write
 
@@ -32,6 +33,7 @@ class Trainer:
     """Trains args.model_type on args.train_list and scores it on args.val_list."""
 
     def __init__(self, args):
+        sources = read_sources()  # first: what is edited from now on is not what runs
         set_up_torch(args)
         self.args, self.model_dir = args, get_train_model_dir(args)
         self.best_metric = args.best_metric or args.metrics[0]
@@ -47,9 +49,10 @@ class Trainer:
         self.logger = Logger(self.model_dir)
         self.epoch = self.num_steps = 0  # finished ones
         self.best = {'epoch': 0, 'score': math.nan, 'scores': {}}
-        self.record = RunRecord(self.model_dir, self.get_provenance(parent))
+        self.record = RunRecord(self.model_dir, self.get_provenance(parent), sources)
         if parent:
-            print(*self.evaluator.find_drift(parent).describe('code', 'probe'), sep='\n')
+            drift = self.evaluator.find_drift(parent, sources)
+            print(*drift.describe('code', 'probe'), sep='\n')
         if args.resume and (self.model_dir / 'last.pth').exists():
             self.load_state(load_checkpoint(self.model_dir / 'last.pth'))
 
@@ -219,8 +222,9 @@ class Trainer:
         self.scheduler.load_state_dict(state['scheduler'])
         self.scaler.load_state_dict(state['scaler'])
         self.epoch, self.num_steps, self.best = state['epoch'], state['step'], state['best']
-        self.record.continue_from(state['provenance'])
-        print(*self.evaluator.find_drift(state).describe(), sep='\n')
+        changes = self.evaluator.find_drift(state, self.record.sources).describe()
+        self.record.continue_from(state, changes)
+        print(*changes, sep='\n')
 
 
 def main(args):

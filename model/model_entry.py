@@ -1,5 +1,6 @@
 """The models by name, and how they run. To add one, write its file and add its line here."""
 
+import warnings
 from pkgutil import resolve_name
 
 import torch
@@ -83,7 +84,7 @@ def gen_probe_batch():
 @torch.no_grad()
 @repeatable_kernels()
 def probe_model(model, args):
-    """{'answer': the model's answer to the probe, on the CPU, 'device': what computed it}.
+    """{'answer': the model's answer to the probe, on the CPU, 'device': name of what computed it}.
 
     A model that does not take this input has its error as the answer: training goes on.
     """
@@ -94,7 +95,9 @@ def probe_model(model, args):
             answer = forward_batch(model.eval(), to_device(gen_probe_batch(), device), args).cpu()
     except Exception as error:
         answer = f'{type(error).__name__}: {str(error).split(chr(10))[0]}; see gen_probe_batch'
-    return {'answer': answer, 'device': device.type}
+        warnings.warn(f'no answer to the probe, so drift may go unnoticed: {answer}', stacklevel=1)
+    is_gpu = device.type == 'cuda'
+    return {'answer': answer, 'device': torch.cuda.get_device_name(device) if is_gpu else 'cpu'}
 
 
 def check_pred(pred, args):

@@ -14,146 +14,160 @@ import json
 import math
 import os
 import shlex
+import signal
 import socket
 import statistics
 import sys
 from pathlib import Path
 
 NOT_SHOWN = ('save_prefix', 'model_dir', 'train_list', 'val_list', 'class_names', 'resume')
+# What a run.json has, for one that lacks something.
+BLANK = {
+    'status': 'unknown', 'error': '', 'epoch': '?', 'epochs': '?', 'best_metric': '',
+    'best': {'epoch': 0, 'score': math.nan, 'scores': {}}, 'lower_is_better': [],
+    'args': {}, 'changed': {}, 'command': '', 'directory': '', 'git': None, 'versions': {},
+    'host': '', 'pid': 0, 'devices': [], 'start': '', 'end': '', 'data': {}, 'parent': None,
+    'earlier': [],
+}  # fmt: skip
 
 
 def load_run(directory):
     """run.json as a dict with 'name' and 'path'; one that is missing or broken is marked."""
-    directory = Path(directory)
     try:
-        run = json.loads((directory / 'run.json').read_text(encoding='utf-8'))
-    except (OSError, ValueError) as error:
-        run = {'status': f'unreadable: {error}' if directory.is_dir() else 'missing'}
+        run = BLANK | json.loads((directory / 'run.json').read_text(encoding='utf-8'))
+    except (OSError, ValueError, TypeError) as error:
+        run = BLANK | {'status': f'unreadable: {error}'}
+    run['best'] = BLANK['best'] | run['best']
     return run | {'name': directory.name, 'path': directory, 'status': get_status(run)}
 
 
 def get_status(run):
     """What run.json says, but 'killed' where the process is gone; another host is believed."""
-    if run['status'] == 'running' and run['host'] != socket.gethostname():
+    if run['status'] != 'running':
+        return run['status']
+    if run['host'] != socket.gethostname():
         return f'running on {run["host"]}'
     try:
-        if run['status'] == 'running':
-            os.kill(run['pid'], 0)
+        os.kill(run['pid'], 0)
     except ProcessLookupError:
         return 'killed'
     except PermissionError:
         pass  # somebody else's, but alive
-    return run['status']
+    return 'running'
 
 
 def load_runs(root):
-    """Every run in a directory: what has a run.json or a checkpoint."""
-    found = {path.parent for pattern in ('*/run.json', '*/*.pth') for path in root.glob(pattern)}
+    """Every run in `root`: the directories that have a run.json or a checkpoint."""
+    found = {path.parent for kind in ('*/run.json', '*/*.pth') for path in root.glob(kind)}
     return [load_run(directory) for directory in sorted(found)]
 
 
 def find_run(root, name):
     """The run of that name, path or unambiguous beginning; exit code 2 when there is none."""
-    exact = [path for path in (Path(name), root / name) if (path / 'run.json').exists()]
-    found = exact[:1] or sorted(path.parent for path in root.glob(f'{name}*/run.json'))
+    for path in (Path(name), root / name):
+        if (path / 'run.json').exists():
+            return load_run(path)
+    found = [run for run in load_runs(root) if run['name'].startswith(name)]
     if len(found) != 1:
-        names = ', '.join(path.name for path in found) or 'none'
-        sys.exit(fail(f"'{name}' names {names} of the runs in {root}; `list` shows them"))
-    return load_run(found[0])
+        names = ', '.join(run['name'] for run in found) or 'none'
+        die(f"'{name}' names {names} of the runs in {root}; `list` shows them")
+    return found[0]
 
 
-def fail(message):
-    """Prints one line; the exit code of a user's mistake."""
+def die(message):
+    """One line and exit code 2."""
     print(f'error: {message}', file=sys.stderr)
-    return 2
+    sys.exit(2)
 
 
 def list_runs(args):
     """A row a run."""
     rows = []
     for run in load_runs(args.dir):
-        best = run.get('best', {})
-        is_scored = best.get('epoch')
-        score = f'{run["best_metric"]} {best["score"]:.4f} @{best["epoch"]}' if is_scored else ''
-        changed = [(k, v) for k, v in run.get('changed', {}).items() if k not in NOT_SHOWN]
+        best = run['best']
+        score = f'{run["best_metric"]} {best["score"]:.4f} @{best["epoch"]}'
+        changed = [(k, v) for k, v in run['changed'].items() if k not in NOT_SHOWN]
         row = {'run': run['name'], 'status': run['status']}
-        row |= {'epochs': f'{run.get("epoch", "?")}/{run.get("epochs", "?")}', 'best': score}
-        row |= {'date': run.get('start', '')[:16]}
-        rows.append(row | {'options': ' '.join(f'{k}={format_value(v)}' for k, v in changed)})
+        row |= {'epochs': f'{run["epoch"]}/{run["epochs"]}', 'best': score if best['epoch'] else ''}
+        options = ' '.join(f'{k}={format_value(v)}' for k, v in changed)
+        rows.append(row | {'date': run['start'][:16], 'options': options})
     print_rows(rows, args)
 
 
 def best_runs(args):
     """A row a group of runs: mean and standard deviation of their best epochs' scores."""
+    runs = [run for run in load_runs(args.dir) if args.metric in run['best']['scores']]
+    unknown = [name for name in args.group_by if not any(name in run['args'] for run in runs)]
+    if not runs or unknown:
+        lacking = f"option '{unknown[0]}'" if runs else f"validation score '{args.metric}'"
+        die(f'no run in {args.dir} has the {lacking}')
     groups = {}
-    for run in load_runs(args.dir):
-        score = run.get('best', {}).get('scores', {}).get(args.metric, math.nan)
-        if not math.isnan(score):
-            key = tuple(format_value(run['args'].get(name)) for name in args.group_by)
-            groups.setdefault(key, []).append((score, run))
-    if not groups:
-        return fail(f"no run in {args.dir} has a validation score '{args.metric}'")
+    for run in runs:
+        key = tuple(format_value(run['args'].get(name)) for name in args.group_by)
+        groups.setdefault(key, []).append(run)
+    lower_is_better = any(args.metric in run['lower_is_better'] for run in runs)
     rows = []
     for key, members in groups.items():
-        scores = [score for score, _ in members]
-        lower_is_better = args.metric in members[0][1].get('lower_is_better', ())
-        best, run = sorted(members, key=lambda m: m[0], reverse=not lower_is_better)[0]
-        unfinished = sum(run['status'] != 'finished' for _, run in members)
-        rows.append(
-            dict(zip(args.group_by, key, strict=True))
-            | {'runs': len(scores), 'unfinished': unfinished or ''}
-            | {'mean': f'{statistics.mean(scores):.4f}'}
-            | {'std': f'{statistics.stdev(scores):.4f}' if len(scores) > 1 else ''}
-            | {'best': f'{best:.4f}', 'run': run['name']}
-        )
+        scores = [run['best']['scores'][args.metric] for run in members]
+        best = (min if lower_is_better else max)(scores)
+        row = dict(zip(args.group_by, key, strict=True)) | {'runs': len(members)}
+        row |= {'mean': f'{statistics.mean(scores):.4f}'}
+        row |= {'std': f'{statistics.stdev(scores):.4f}' if len(scores) > 1 else ''}
+        row |= {'best': f'{best:.4f}', 'run': members[scores.index(best)]['name']}
+        rows.append(row | {'notes': describe_group(members)})
     rows.sort(key=lambda row: float(row['mean']), reverse=not lower_is_better)
     print_rows(rows, args)
-    return 0
+
+
+def describe_group(runs):
+    """What speaks against a mean over these runs: unfinished ones, options beside the seed."""
+    unfinished = sum(run['status'] != 'finished' for run in runs)
+    names = [name for name in runs[0]['args'] if name not in ('seed', *NOT_SHOWN)]
+    differing = [n for n in names if any(r['args'].get(n) != runs[0]['args'][n] for r in runs)]
+    notes = [f'{unfinished} unfinished'] if unfinished else []
+    return ', '.join(notes + [f'several {name}' for name in differing])
 
 
 def diff_runs(args):
     """What differs between two runs, in four parts."""
-    one, two = (find_run(args.dir, name) for name in (args.a, args.b))
-    print_changes('options', one.get('args', {}), two.get('args', {}))
-    print_changes('data', flatten(one.get('data', {})), flatten(two.get('data', {})))
-    print_changes('versions', one.get('versions', {}), two.get('versions', {}))
-    sources = [read_code(run['path'] / 'code') for run in (one, two)]
-    names = sorted(sources[0].keys() | sources[1].keys())
-    names = [name for name in names if sources[0].get(name) != sources[1].get(name)]
+    one, two = runs = [find_run(args.dir, name) for name in (args.a, args.b)]
+    print_changes('options', one['args'], two['args'])
+    for split in one['data'] | two['data']:
+        print_changes(f'{split} data', *(run['data'].get(split, {}) for run in runs))
+    print_changes('versions', one['versions'], two['versions'])
+    before, after = (read_code(run['path'] / 'code') for run in runs)
+    if not before or not after:
+        print(f'code: {(two if before else one)["name"]} has no copy of it')
+        return
+    names = [n for n in sorted(before | after) if before.get(n) != after.get(n)]
     print(f'code: {", ".join(names)}' if names else 'code: equal')
     for name in names:
-        before, after = (source.get(name, '').splitlines() for source in sources)
-        lines = difflib.unified_diff(before, after, f'a/{name}', f'b/{name}', lineterm='', n=1)
+        texts = (code.get(name, '').splitlines() for code in (before, after))
+        lines = difflib.unified_diff(*texts, f'a/{name}', f'b/{name}', lineterm='', n=1)
         print(*lines, sep='\n')
 
 
 def show_run(args):
     """How a run was made, and how it ended."""
     run = find_run(args.dir, args.a)
-    git = run.get('git')
-    state = f'{git["commit"][:12]} on {git["branch"]}' if git else 'no git'
-    dirty = ', with uncommitted changes' if git and git['is_dirty'] else ''
-    best = run.get('best', {})
+    git = run['git'] or {'commit': 'without git', 'branch': '', 'is_dirty': False}
+    state = f'{git["commit"][:12]} {git["branch"]}{" with uncommitted changes" * git["is_dirty"]}'
     facts = {
-        'run': run['path'],
-        'status': f'{run["status"]} {run.get("error", "")}'.strip(),
-        'epochs': f'{run.get("epoch")} of {run.get("epochs")}',
-        'best': ', '.join(
-            f'{k} {v:.4f}' for k, v in best.get('scores', {}).items() if '/' not in k
-        ),
-        'time': f'{run.get("start")} to {run.get("end", "-")}',
-        'command': run.get('command'),
-        'directory': run.get('directory'),
-        'code': f'{state}{dirty}; a copy in {run["path"] / "code"}',
-        'host': f'{run.get("host")}: {", ".join(run.get("devices", []))}',
-        'versions': ', '.join(f'{k} {v}' for k, v in run.get('versions', {}).items() if v),
-        'parent': (run.get('parent') or {}).get('path', ''),
-        'resumed': f'{len(run["earlier"])} times' if run.get('earlier') else '',
+        'status': f'{run["status"]} {run["error"]}'.strip(),
+        'epochs': f'{run["epoch"]} of {run["epochs"]}',
+        'best': ', '.join(f'{k} {v:.4f}' for k, v in run['best']['scores'].items()),
+        'time': f'{run["start"]} to {run["end"] or "-"}',
+        'command': run['command'],
+        'directory': run['directory'],
+        'code': f'{state}; a copy in {run["path"] / "code"}',
+        'host': f'{run["host"]}: {", ".join(run["devices"])}',
+        'versions': ', '.join(f'{k} {v}' for k, v in run['versions'].items() if v),
+        'parent': (run['parent'] or {}).get('path', ''),
     }
-    for split, data in run.get('data', {}).items():
-        facts[split] = f'{data["list"]}, {data["samples"]} samples'
-    for name, value in run.get('changed', {}).items():
-        facts[f'--{name}'] = format_value(value)
+    for earlier in run['earlier']:
+        facts[f'after epoch {earlier["until_epoch"]}'] = '; '.join(earlier['changes'])
+    facts |= {k: f'{data["list"]}, {data["samples"]} samples' for k, data in run['data'].items()}
+    facts |= {f'--{name}': format_value(value) for name, value in run['changed'].items()}
     facts = {name: value for name, value in facts.items() if value}
     width = max(map(len, facts))
     print(*(f'{name:<{width}}  {value}' for name, value in facts.items()), sep='\n')
@@ -173,15 +187,7 @@ def print_command(args):
 
 def read_code(directory):
     """{path: text} of a run's code/."""
-    return {
-        path.relative_to(directory).as_posix(): path.read_text(encoding='utf-8')
-        for path in directory.rglob('*.py')
-    }
-
-
-def flatten(table):
-    """{'train list': ...} of {'train': {'list': ...}}."""
-    return {f'{a} {b}': value for a, row in table.items() for b, value in row.items()}
+    return {str(p.relative_to(directory)): p.read_text('utf-8') for p in directory.rglob('*.py')}
 
 
 def print_changes(title, one, two):
@@ -210,9 +216,8 @@ def print_rows(rows, args):
     lines = [[v.ljust(w) for v, w in zip(row, widths, strict=True)] for row in table]
     if args.md:
         lines.insert(1, ['-' * width for width in widths])
-        print(*(f'| {" | ".join(line)} |' for line in lines), sep='\n')
-        return
-    print(*('  '.join(line).rstrip() for line in lines), sep='\n')
+    start, gap, end = ('| ', ' | ', ' |') if args.md else ('', '  ', '')
+    print(*(f'{start}{gap.join(line)}{end}'.rstrip() for line in lines), sep='\n')
 
 
 def parse_args():
@@ -223,13 +228,9 @@ def parse_args():
     root = Path(os.path.relpath(Path(__file__).resolve().parent.parent / 'checkpoints'))
     parser.add_argument('--dir', type=Path, default=root, help='where the runs are')
     commands = parser.add_subparsers(required=True, metavar='command')
-    for name, run, runs in (
-        ('list', list_runs, ''),
-        ('best', best_runs, ''),
-        ('diff', diff_runs, 'ab'),
-        ('show', show_run, 'a'),
-        ('cmd', print_command, 'a'),
-    ):
+    tables = ('list', list_runs, ''), ('best', best_runs, '')
+    others = ('diff', diff_runs, 'ab'), ('show', show_run, 'a'), ('cmd', print_command, 'a')
+    for name, run, runs in tables + others:
         command = commands.add_parser(name, help=run.__doc__)
         command.set_defaults(run=run)
         for letter in runs:
@@ -244,5 +245,6 @@ def parse_args():
 
 
 if __name__ == '__main__':
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `list | head` ends quietly
     ARGS = parse_args()
-    sys.exit(ARGS.run(ARGS))
+    ARGS.run(ARGS)

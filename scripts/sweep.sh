@@ -7,6 +7,7 @@ source "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
 name=${NAME:-sweep}
 lrs=(${LRS:-1e-3 3e-3})
 seeds=(${SEEDS:-0 1 2})
+failed=()
 mkdir -p checkpoints
 if [ ! -f data/demo/classes.txt ]; then
     "$PYTHON" -m data.shapes data/demo
@@ -21,7 +22,7 @@ train_once() {
     elif ! flock --nonblock 9; then
         echo "$1: another process trains it"
     else
-        "$PYTHON" train.py "${@:2}" --model_dir "checkpoints/$1" --resume || echo "$1: failed"
+        "$PYTHON" train.py "${@:2}" --model_dir "checkpoints/$1" --resume || failed+=("$1")
     fi 9> "checkpoints/.$1.lock"
 }
 
@@ -41,3 +42,7 @@ for lr in "${lrs[@]}"; do
     done
 done
 "$PYTHON" scripts/runs.py best --group_by save_prefix
+if [ ${#failed[@]} -gt 0 ]; then
+    echo "failed: ${failed[*]}"
+    exit 1
+fi

@@ -9,7 +9,7 @@ from conftest import draw_toy, run_python, write_list
 from PIL import Image
 
 from utils.checkpoint import load_checkpoint, save_checkpoint
-from utils.drift import Drift, Finding
+from utils.drift import Drift, Finding, compare_probes
 from utils.provenance import describe_list_change
 from utils.sources import compare_sources
 
@@ -99,8 +99,10 @@ def test_a_changed_augmentation_has_no_effect_and_that_is_said(clone):
     edit(clone / 'data' / 'augment.py', 'random.random() < 0.5', 'random.random() < 0.9')
     lines = evaluate(clone, '--strict_drift')
     change = next(line for line in lines if 'augment.py' in line)
-    assert change.startswith('  data/augment.py  +1 -1  (data: no effect on evaluation')
+    assert change == '  data/augment.py  +1 -1  (data: the first sample comes out the same)'
+    assert 'probe: identical' in lines
     assert any('equal)' in line for line in lines)
+    assert 'no effect on evaluation: data/augment.py' in lines
 
 
 def test_a_changed_preprocessing_is_noticed(clone):
@@ -166,8 +168,10 @@ def test_a_block_that_the_old_model_does_not_use_is_no_drift(clone):
     with (clone / 'model' / 'submodules.py').open('a') as file:
         file.write('\n\ndef new_block():\n    return nn.Identity()\n')
     lines = evaluate(clone, '--strict_drift')
-    assert '  model/submodules.py  +4 -0  (model: no effect on the probe)' in lines
-    assert any('equal)' in line for line in lines)
+    assert '  model/submodules.py  +4 -0  (model: the probe comes out the same)' in lines
+    assert 'no effect on evaluation: model/submodules.py' in lines
+    # On another list no score speaks for it, and the probe alone may overlook something.
+    evaluate(clone, '--val_list', 'lists/list.txt', '--strict_drift', code=3)
 
 
 def test_a_new_metric_is_no_drift_where_the_scores_are_equal_but_is_where_none_are_known(clone):
@@ -205,6 +209,27 @@ def test_a_run_that_goes_on_says_what_changed_and_a_child_says_it_of_the_model(c
     assert resumed[start + 1] == '  model/submodules.py  +1 -1  (model)'
     assert resumed[start + 2].startswith('probe: differs by up to')
     assert resumed[start + 3 : start + 5] == ['data: unchanged', 'option: epochs 2 -> 3']
+
+
+def test_weights_that_fit_no_more_name_the_file_and_the_way_out(clone):
+    edit(clone / 'model' / 'base' / 'unet.py', 'WIDTHS = (16,', 'WIDTHS = (24,')
+    process = run_python('eval.py', '--load_model_path', f'{RUN}/best.pth', cwd=clone)
+    assert process.returncode == 2
+    assert len(process.stderr.splitlines()) == 1
+    advice = '; changed since training: model/base/unet.py; --use_snapshot runs the code of then'
+    assert process.stderr.rstrip().endswith(advice)
+    assert any('equal)' in line for line in evaluate(clone, '--use_snapshot'))
+
+
+def test_a_run_that_may_not_be_written_to_is_scored_all_the_same(clone, tmp_path):
+    shutil.move(clone / RUN / 'best.pth', clone / 'best.pth')
+    (clone / '.results.csv.lock').mkdir()  # so that no line can be added
+    process = run_python(
+        'eval.py', '--load_model_path', 'best.pth', '--result_dir', tmp_path / 'mine', cwd=clone
+    )
+    assert process.returncode == 0
+    assert 'warning: results.csv gets no line of this' in process.stderr
+    assert 'equal)' in process.stdout
 
 
 def test_plain_weights_say_that_nothing_is_known_of_them(clone):
@@ -263,26 +288,69 @@ def test_an_answer_that_rounding_explains_is_no_drift(clone):
 
 def test_every_reason_is_given_for_a_score_that_differs():
     findings = {
-        'code': Finding([], suspects=['metrics.py']),
-        'probe': Finding([], causes=['probe']),
-        'versions': Finding([], suspects=['torch 1 -> 2']),
+        'code': Finding([], ['metrics.py']),
+        'probe': Finding([], ['probe'], is_certain=True),
+        'versions': Finding([], ['torch 1 -> 2']),
     }
-    drift = Drift(findings, ['metrics.py'], {'miou': 0.93224, 'acc': 0.5}, 'miou')
+    drift = Drift(findings, {'miou': 0.93224, 'acc': 0.5}, 'miou')
     lines, has_drifted = drift.compare_scores({'miou': 0.93226, 'acc': 0.5})
     assert lines[0] == 'miou 0.9323 (training 0.9322, +0.0001)'
-    assert lines[1] == 'changed since training: metrics.py, torch 1 -> 2, probe'
+    assert lines[1] == 'changed since training: metrics.py, probe, torch 1 -> 2'
     assert '--use_snapshot' in lines[2]
     assert has_drifted
 
 
+@pytest.mark.parametrize('has_probe_changed', [False, True])
+def test_equal_scores_clear_everything_but_the_probe(has_probe_changed):
+    probe = Finding([], ['probe'] * has_probe_changed, has_probe_changed)
+    drift = Drift({'code': Finding([], ['a.py']), 'probe': probe}, {'miou': 0.5}, 'miou')
+    lines, has_drifted = drift.compare_scores({'miou': 0.50001})
+    assert lines == ['miou 0.5000 (training 0.5000, equal)', 'no effect on evaluation: a.py']
+    assert has_drifted == has_probe_changed
+
+
+def make_probed(answer, **versions):
+    """As much of a checkpoint as compare_probes looks at."""
+    versions = {'torch': '1', 'cuda': '', 'pillow': '1'} | versions
+    probe = {'answer': answer, 'device': 'cpu'}
+    return {'probe': probe, 'provenance': {'versions': versions}}
+
+
+@pytest.mark.parametrize(
+    ('change', 'versions', 'is_drift'),
+    [
+        (1e-6, {}, False),
+        (1e-3, {}, True),
+        (1e-3, {'pillow': '2'}, True),
+        (1e-3, {'torch': '2'}, False),
+        (1e-1, {'torch': '2'}, True),
+    ],
+)
+def test_another_torch_explains_more_than_rounding_and_another_pillow_does_not(
+    change, versions, is_drift
+):
+    old = make_probed(torch.ones(1, 2))
+    new = make_probed(torch.ones(1, 2) + change, **versions)
+    assert compare_probes(old, new).is_certain == is_drift
+
+
+def test_a_model_that_answers_no_more_has_drifted_and_one_that_never_did_is_not_compared():
+    answer, error = make_probed(torch.ones(1, 2)), make_probed('RuntimeError: x')
+    assert compare_probes(answer, error).is_certain
+    assert compare_probes(error, answer).lines == ['probe: not compared (RuntimeError: x)']
+    assert not compare_probes(error, answer).is_certain
+    assert compare_probes(answer, make_probed(torch.ones(1, 3))).is_certain
+    assert compare_probes(answer, make_probed(None)).changes == ['probe']
+
+
 def test_a_score_that_nothing_explains_says_so():
-    drift = Drift({'code': Finding([])}, [], {'miou': 0.5}, 'miou')
+    drift = Drift({'code': Finding([])}, {'miou': 0.5}, 'miou')
     lines, has_drifted = drift.compare_scores({'miou': 0.25})
     assert lines[1:] == ['changed since training: nothing that is recorded']
     assert has_drifted
 
 
 def test_an_epoch_without_scores_says_so():
-    lines, has_drifted = Drift({'code': Finding([])}, [], {}, 'miou').compare_scores({'miou': 0.25})
+    lines, has_drifted = Drift({'code': Finding([])}, {}, 'miou').compare_scores({'miou': 0.25})
     assert lines == ['training kept no scores with this checkpoint']
     assert not has_drifted

@@ -72,7 +72,7 @@ def test_how_a_run_ended_is_kept(make_args, monkeypatch, error, status):
     record = read_record(trainer)
     assert record['status'] == status
     assert record.get('error') == ('RuntimeError: boom' if status == 'failed' else None)
-    assert record['epoch'] == 0 or status == 'failed'
+    assert record['epoch'] == 0
 
 
 def test_the_last_epoch_and_the_best_one_are_kept(make_args):
@@ -193,6 +193,29 @@ def test_a_copy_of_the_sources_is_exact_and_holds_nothing_else(tmp_path):
     assert read_sources(tmp_path / 'copy') == read_sources(project)
     assert (tmp_path / 'copy' / 'options.py').read_bytes() == b'x = 1\r\n'
     assert not (tmp_path / 'copy' / 'old.py').exists()
+
+
+def test_runs_beside_the_code_are_no_sources(tmp_path):
+    project = make_project(tmp_path)
+    for run in ('runs/a', 'b'):
+        write_sources({'run.json': '{}', 'code/options.py': 'x = 1\n'}, project / run)
+    assert sorted(read_sources(project)) == sorted([*SOURCES, 'ignored.log'])
+
+
+def test_code_is_that_of_the_start_and_code_of_earlier_epochs_stays(make_args, monkeypatch):
+    project = {'options.py': 'x = 1\n'}
+    monkeypatch.setattr('train.read_sources', project.copy)
+    trainer = Trainer(make_args('--epochs', 1))
+    project['options.py'] = 'x = 2\n'  # edited while it runs
+    trainer.train()
+    code = trainer.model_dir / 'code' / 'options.py'
+    assert code.read_text() == 'x = 1\n'
+    train(make_args('--epochs', 2, '--resume'))
+    assert code.read_text() == 'x = 2\n'
+    assert (trainer.model_dir / 'code_until_0001' / 'options.py').read_text() == 'x = 1\n'
+    earlier = load_checkpoint(trainer.model_dir / 'last.pth')['provenance']['earlier'][-1]
+    assert earlier['until_epoch'] == 1
+    assert 'option: epochs 1 -> 2' in earlier['changes']
 
 
 def test_virtual_environments_are_no_sources(tmp_path):

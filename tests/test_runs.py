@@ -103,7 +103,7 @@ def test_best_gives_mean_and_deviation_over_seeds(runs):
     group = rows[1]
     assert (group['runs'], group['mean'], group['std']) == ('3', '0.6000', '0.1000')
     assert group['run'] == 'net_a_seed2'
-    assert [row['unfinished'] for row in rows] == ['1', '']  # b failed: marked, not hidden
+    assert [row['notes'] for row in rows] == ['1 unfinished', '']  # b failed: marked, not hidden
 
 
 def test_best_may_be_the_lowest_and_grouped_by_several_options(runs):
@@ -118,11 +118,11 @@ def test_diff_shows_options_code_data_and_versions(runs):
     write_run(runs, 'net_d', versions={'torch': '2.7.0', 'cuda': ''}, data={})
     text = ask(runs, 'diff', 'net_a_seed0', 'net_b')
     assert '  save_prefix     a -> b' in text
-    assert 'data: equal\nversions: equal\ncode: loss.py' in text
+    assert 'val data: equal\nversions: equal\ncode: loss.py' in text
     assert '-x = 1\n+x = 2' in text
     other = ask(runs, 'diff', 'net_a_seed0', 'net_d')
     assert 'torch           2.6.0 -> 2.7.0' in other
-    assert 'val samples     5 -> None' in other
+    assert 'samples         5 -> None' in other
 
 
 def test_show_tells_how_a_run_was_made_and_why_it_failed(runs):
@@ -137,7 +137,41 @@ def test_a_run_is_found_by_path_and_by_the_beginning_of_its_name(runs):
     assert ask(runs, 'cmd', 'net_e').startswith(f'cd {runs} && python net_e/code/train.py')
     assert 'net_a_seed0, net_a_seed1' in ask(runs, 'show', 'net_a', code=2)
     assert 'names none of the runs' in ask(runs, 'show', 'nope', code=2)
-    assert 'no run in' in ask(runs, 'best', '--metric', 'nope', code=2)
+    assert 'names none of the runs' in ask(runs, 'show', '/nowhere/at/all', code=2)
+    assert "the validation score 'nope'" in ask(runs, 'best', '--metric', 'nope', code=2)
+    assert "the option 'lrr'" in ask(runs, 'best', '--group_by', 'lrr', code=2)
+
+
+def test_a_group_of_different_runs_is_no_group_of_seeds_and_that_is_said(tmp_path):
+    for lr in (0.1, 0.2):
+        path = write_run(tmp_path, f'lr{lr}', 0.5)
+        record = json.loads((path / 'run.json').read_text())
+        record['args']['lr'] = lr
+        (path / 'run.json').write_text(json.dumps(record))
+    rows = list(csv.DictReader(ask(tmp_path, 'best', '--csv').splitlines()))
+    assert [row['notes'] for row in rows] == ['several lr']
+
+
+@pytest.mark.parametrize('text', ['{}', '[]', '{"status": "running"}', '{"best": {}}', '', '{'])
+def test_a_record_that_lacks_something_hides_no_other_run(runs, text):
+    (runs / 'odd').mkdir()
+    (runs / 'odd' / 'run.json').write_text(text)
+    assert len(ask(runs, 'list').splitlines()) == 7
+    ask(runs, 'show', 'odd')
+    ask(runs, 'cmd', 'odd')
+    ask(runs, 'best')
+    ask(runs, 'diff', 'odd', 'net_b')
+
+
+def test_a_run_that_went_on_with_other_code_says_when(runs):
+    write_run(runs, 'net_f', earlier=[{'until_epoch': 3, 'changes': ['code: 1 file changed']}])
+    assert 'after epoch 3' in ask(runs, 'show', 'net_f')
+
+
+def test_a_reader_that_goes_away_is_no_error(runs):
+    command = f'{sys.executable} {ROOT}/scripts/runs.py --dir {runs} list | true'
+    process = subprocess.run(['bash', '-c', command], capture_output=True, text=True)
+    assert process.stderr == ''
 
 
 def test_an_empty_directory_holds_no_runs(tmp_path):

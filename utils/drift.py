@@ -10,138 +10,157 @@ from pathlib import Path
 
 from utils.errors import count
 from utils.provenance import describe_list_change
-from utils.sources import compare_sources, get_running_files
+from utils.sources import compare_sources, is_running
 
 # Whose part a file is; whatever else runs is shared.
 PARTS = {'model': 'model', 'data': 'data', 'metrics.py': 'metric', 'loss.py': 'metric'}
-# Share of the largest answer that rounding may change: with another number of threads; and on GPUs
-# or with other versions, where convolutions may be computed in another way.
+# Share of the largest answer that rounding may change: with another number of threads, and on
+# another device or torch, where convolutions may be computed in another way.
 ROUNDING, ROUNDING_ELSEWHERE = 1e-5, 1e-2
 # Options that say where things are or how fast they go, not what is computed.
 HARMLESS = ('val_list', 'data_root', 'num_workers', 'val_batch_size', 'class_names', 'metrics')
 
-SAME_SAMPLE = 'no effect on evaluation, the first sample comes out the same'
-
 
 @dataclass
 class Finding:
-    """Lines of the report; in a word each, what has an effect on scores and what may have one."""
+    """Lines of the report, and in a word each what changed; certain when that alone is drift."""
 
     lines: list
-    causes: list = field(default_factory=list)
-    suspects: list = field(default_factory=list)
+    changes: list = field(default_factory=list)
+    is_certain: bool = False
 
 
 @dataclass
 class Drift:
-    """Findings by name; the files that changed and the scores at training, None when unknown."""
+    """Findings by name, and the scores at training: None when they are of another list."""
 
     findings: dict
-    changed_files: list | None = None
     trained: dict | None = None
     best_metric: str = ''
 
     @property
+    def changes(self):
+        """What changed, in a word each."""
+        return [change for finding in self.findings.values() for change in finding.changes]
+
+    @property
     def code_state(self):
         """'unchanged', 'changed: model/submodules.py' or 'unknown'."""
-        if self.changed_files is None:
+        if 'probe' not in self.findings:
             return 'unknown'
-        return 'changed: ' + ' '.join(self.changed_files) if self.changed_files else 'unchanged'
+        changes = self.findings['code'].changes
+        return f'changed: {" ".join(changes)}' if changes else 'unchanged'
 
     def describe(self, *names):
         """The lines of the findings, all or those named: a single line when nothing changed."""
         findings = [self.findings[n] for n in names or self.findings if n in self.findings]
         lines = [line for finding in findings for line in finding.lines]
-        is_calm = all(len(f.lines) <= 1 and not f.causes for f in findings)
+        is_calm = all(len(finding.lines) <= 1 and not finding.changes for finding in findings)
         return [' | '.join(lines)] if is_calm else lines
 
     def compare_scores(self, scores):
         """The lines to print after the scores, and whether the checkpoint has drifted.
 
-        It has when a printed digit differs or something that has an effect changed; without scores
-        of training to compare, also when something changed that may have an effect.
+        It has when a printed digit of a score or the probe differs, or when anything else changed
+        and training kept no scores that could show whether this matters.
         """
-        causes = [cause for finding in self.findings.values() for cause in finding.causes]
-        suspects = [suspect for finding in self.findings.values() for suspect in finding.suspects]
         names = [name for name in scores if name in (self.trained or {})]
         if not names:
             lines = ['training kept no scores with this checkpoint'] if self.trained == {} else []
-            return lines, bool(causes or suspects)
+            return lines, bool(self.changes)
         pairs = {name: (f'{scores[name]:.4f}', f'{self.trained[name]:.4f}') for name in names}
         differing = [name for name, (now, then) in pairs.items() if now != then]
         best = self.best_metric if self.best_metric in pairs else names[0]
-        lines = []
-        for name in dict.fromkeys([best, *differing]):
-            now, then = pairs[name]
-            difference = f'{float(now) - float(then):+.4f}' if name in differing else 'equal'
-            lines.append(f'{name} {now} (training {then}, {difference})')
+        lines = [compare_score(name, *pairs[name]) for name in dict.fromkeys([best, *differing])]
+        code_changes = self.findings['code'].changes
         if differing:
-            reasons = suspects + causes or self.changed_files or ['nothing that is recorded']
-            lines.append(f'changed since training: {", ".join(reasons)}')
-        if differing and self.changed_files:
+            reasons = ', '.join(self.changes) or 'nothing that is recorded'
+            lines.append(f'changed since training: {reasons}')
+        elif code_changes:
+            lines.append(f'no effect on evaluation: {", ".join(code_changes)}')
+        if differing and code_changes:
             command = shlex.join(['python', *sys.argv, '--use_snapshot'])
             lines.append(f'with the code of that day: {command}')
-        return lines, bool(differing or causes)
+        is_certain = any(finding.is_certain for finding in self.findings.values())
+        return lines, bool(differing) or is_certain
+
+
+def compare_score(name, now, then):
+    """'miou 0.7312 (training 0.7312, equal)', or the difference; scores as they are printed."""
+    difference = 'equal' if now == then else f'{float(now) - float(then):+.4f}'
+    return f'{name} {now} (training {then}, {difference})'
 
 
 def find_drift(old, new):
     """The Drift between a checkpoint and what runs now."""
     if 'probe' not in old:
         line = 'drift: unknown, the checkpoint does not say how it was made'
-        return Drift({'code': Finding([line], suspects=['unknown'])})
-    changes = compare_sources(old['code'], new['code'])
-    running = get_running_files()
-    used = [change for change in changes if change[0] in running]
-    probe, data = compare_probes(old, new), compare_data(old, new)
-    proofs = {
-        'model': '' if probe.causes + probe.suspects else 'no effect on the probe',
-        'data': SAME_SAMPLE if is_same_sample(old, new) else '',
+        return Drift({'code': Finding([line], ['unknown'])})
+    probe = compare_probes(old, new)
+    notes = {
+        'model': '' if probe.changes else 'the probe comes out the same',
+        'data': 'the first sample comes out the same' if is_same_sample(old, new) else '',
     }
     findings = {
-        'code': describe_code(used, len(changes) - len(used), proofs),
+        'code': compare_code(old['code'], new['code'], notes),
         'probe': probe,
-        'data': data,
+        'data': compare_data(old, new),
         'options': compare_options(old, new),
         'versions': compare_versions(old, new),
     }
     scores = {k[4:]: v for k, v in old['metrics'].items() if k[:4] == 'val/' and '/' not in k[4:]}
-    trained = scores if is_same_list(old, new) else None
     best_metric = old['args']['best_metric'] or old['args']['metrics'][0]
-    return Drift(findings, [name for name, *_ in used], trained, best_metric)
+    return Drift(findings, scores if is_same_list(old, new) else None, best_metric)
 
 
-def describe_code(changes, num_others, proofs):
-    """The files that changed; those of a part that is proved to come out the same do no harm."""
-    others = f', apart from {count(num_others, "file")} not used here' if num_others else ''
-    state = f'{count(len(changes), "file")} changed' if changes else 'unchanged'
+def advise_snapshot(checkpoint, sources):
+    """For a checkpoint that does not load: which code changed, and the way out; '' when none."""
+    changes = compare_code(checkpoint.get('code', sources), sources, {}).changes
+    if not changes:
+        return ''
+    return f'; changed since training: {", ".join(changes)}; --use_snapshot runs the code of then'
+
+
+def compare_code(old, new, notes):
+    """Which files that run here changed; `notes` is what speaks for a part's being unharmed."""
+    changes = compare_sources(old, new)
+    used = [change for change in changes if is_running(change[0])]
+    unused = len(changes) - len(used)
+    others = f', apart from {count(unused, "file")} not used here' if unused else ''
+    state = f'{count(len(used), "file")} changed' if used else 'unchanged'
     finding = Finding([f'code: {state}{others}'])
-    for name, num_added, num_removed, is_layout in changes:
+    for name, num_added, num_removed, is_layout in used:
         part = PARTS.get(name.split('/')[0], 'shared')
-        effect = 'comments or layout only' if is_layout else proofs.get(part)
-        finding.lines.append(
-            f'  {name}  +{num_added} -{num_removed}  ({part}{f": {effect}" if effect else ""})'
-        )
-        finding.suspects += [] if effect else [name]
+        note = 'comments or layout only' if is_layout else notes.get(part)
+        part = f'{part}: {note}' if note else part
+        finding.lines.append(f'  {name}  +{num_added} -{num_removed}  ({part})')
+        finding.changes += [] if is_layout else [name]
     return finding
 
 
 def compare_probes(old, new):
     """Whether the model, with the same weights, still gives the same answer to the same input."""
     then, now = old['probe']['answer'], new['probe']['answer']
-    for answer in (now, then):
-        if isinstance(answer, str):
-            return Finding([f'probe: not compared ({answer})'], suspects=['probe'])
+    if now is None or isinstance(then, str):
+        reason = 'with --load_not_strict weights may be missing' if now is None else then
+        return Finding([f'probe: not compared ({reason})'], ['probe'])
+    if isinstance(now, str):
+        return Finding([f'probe: no answer any more ({now})'], ['probe'], is_certain=True)
     if then.shape != now.shape:
         shapes = f'{tuple(then.shape)} -> {tuple(now.shape)}'
-        return Finding([f'probe: the answer has another shape, {shapes}'], ['probe'])
+        line = f'probe: the answer has another shape, {shapes}'
+        return Finding([line], ['probe'], is_certain=True)
     difference, largest = (then - now).abs().max().item(), then.abs().max().item()
     if difference == 0:
         return Finding(['probe: identical'])
-    is_elsewhere = get_versions(old) != get_versions(new) or new['probe']['device'] != 'cpu'
+    is_elsewhere = any(
+        get_versions(old)[name] != get_versions(new)[name] for name in ('torch', 'cuda', 'device')
+    )
     if difference <= largest * (ROUNDING_ELSEWHERE if is_elsewhere else ROUNDING):
         return Finding([f'probe: equal up to rounding (largest difference {difference:.1e})'])
     line = f'probe: differs by up to {difference:.4g} (answers reach {largest:.4g})'
-    return Finding([f'{line}: the forward pass changed though every parameter loaded'], ['probe'])
+    line += ': the forward pass changed though every parameter loaded'
+    return Finding([line], ['probe'], is_certain=True)
 
 
 def compare_data(old, new):
@@ -183,7 +202,7 @@ def compare_versions(old, new):
     then, now = get_versions(old), get_versions(new)
     names = [name for name in then if then[name] != now.get(name)]
     changes = [f'{name} {then[name]} -> {now.get(name)}' for name in names]
-    return Finding([f'version: {change}' for change in changes], suspects=changes)
+    return Finding([f'version: {change}' for change in changes], changes)
 
 
 def get_versions(checkpoint):

@@ -15,7 +15,7 @@ from utils.viz import join_panels
 # What a run writes; --overwrite removes these and nothing else.
 RUN_FILES = (
     '*.pth', 'events.out.tfevents.*', 'log.csv', 'args.txt', 'best', 'last', '[0-9]*_*',
-    'run.json', 'code', 'uncommitted.diff', 'results.csv', '.results.csv.lock',
+    'run.json', 'code', 'code_until_*', 'uncommitted.diff', 'results.csv', '.results.csv.lock',
 )  # fmt: skip
 
 

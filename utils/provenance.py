@@ -77,12 +77,14 @@ def fingerprint(list_path, dataset):
 
 
 def digest_sample(sample):
-    """SHA-256 over a sample's numbers: whether it is read and preprocessed the same way."""
+    """SHA-256 over a sample's tensors, arrays and numbers: whether it is preprocessed alike."""
     digest = hashlib.sha256()
     for key, value in sorted(sample.items()):
-        if not isinstance(value, str):  # a name may change its directory
-            array = np.asarray(value)
-            digest.update(f'{key} {array.dtype} {array.shape}'.encode() + array.tobytes())
+        if isinstance(value, np.ndarray | np.generic | int | float):
+            value = torch.as_tensor(value)
+        if torch.is_tensor(value):
+            digest.update(f'{key} {value.dtype} {tuple(value.shape)}'.encode())
+            digest.update(value.reshape(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
 
 

@@ -43,7 +43,7 @@ class Report:
         text = '\n'.join(''.join(f'{line}\n' for line in part) for part in parts)
         (self.result_dir / 'result.txt').write_text(text, encoding='utf-8')
 
-    def add_result(self, scores, code_state):
+    def add_result(self, scores, drift):
         """Adds a line to the run's results.csv, beside those of earlier evaluations."""
         checkpoint = Path(self.args.load_model_path)
         facts = {
@@ -51,10 +51,15 @@ class Report:
             'checkpoint': checkpoint.name,
             'list': self.args.val_list,
             'prefix': self.args.save_prefix,
-            'code': code_state,
+            'code': drift.code_state,
+            'changes': ' '.join(drift.changes),
         }
         headline = {k: f'{v:.6f}' for k, v in scores.items() if '/' not in k}
-        append_row(checkpoint.with_name('results.csv'), facts | headline)
+        path = checkpoint.with_name('results.csv')
+        try:
+            append_row(path, facts | headline)
+        except OSError as error:  # somebody else's run, perhaps
+            print(f'warning: {path} gets no line of this: {error.strerror}', file=sys.stderr)
 
     def _head(self):
         return [

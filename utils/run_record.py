@@ -11,24 +11,23 @@ from utils.sources import SNAPSHOT, read_sources, run_git, write_sources
 class RunRecord:
     """What is known of the run in `model_dir`; `provenance` and `sources` go into checkpoints."""
 
-    def __init__(self, model_dir, provenance):
+    def __init__(self, model_dir, provenance, sources):
         """Nothing is written before `open`."""
         self.model_dir, self.provenance = Path(model_dir), provenance
-        self.sources, self.facts = read_sources(), {}
+        self.sources, self.facts = sources, {}
 
-    def continue_from(self, provenance):
-        """Keeps where the run came from, and how it was run before it was stopped."""
-        earlier = [*provenance['earlier'], provenance | {'earlier': []}]
+    def continue_from(self, checkpoint, changes):
+        """Keeps where the run came from, how it ran until now and, in lines, what changed then."""
+        provenance = checkpoint['provenance']
+        until = {'earlier': [], 'until_epoch': checkpoint['epoch'], 'changes': changes}
+        earlier = [*provenance['earlier'], provenance | until]
         self.provenance |= {'parent': provenance['parent'], 'earlier': earlier}
 
     @contextmanager
-    def open(self, **facts):
+    def open(self, epoch, **facts):
         """Writes run.json, code/ and uncommitted.diff; on leaving, how the run ended."""
-        write_sources(self.sources, self.model_dir / SNAPSHOT)
-        diff = run_git('diff', '--no-ext-diff', 'HEAD', '--', '.') if self.provenance['git'] else ''
-        if diff:
-            (self.model_dir / 'uncommitted.diff').write_text(diff, encoding='utf-8')
-        self.update(status='running', **facts, **self.provenance)
+        self._write_code(epoch)
+        self.update(status='running', epoch=epoch, **facts, **self.provenance)
         try:
             yield self
             self.update(status='finished', end=now())
@@ -42,8 +41,9 @@ class RunRecord:
     def mark_finished(self):
         """Says so in run.json, where a run was stopped after its last epoch and before that."""
         path = self.model_dir / 'run.json'
-        self.facts = json.loads(path.read_text(encoding='utf-8')) if path.exists() else {}
-        if self.facts.get('status') != 'finished':
+        facts = json.loads(path.read_text(encoding='utf-8')) if path.exists() else {}
+        if facts and facts['status'] != 'finished':
+            self.facts = facts | {'error': ''}
             self.update(status='finished')
 
     def update(self, **facts):
@@ -53,3 +53,15 @@ class RunRecord:
         tmp = path.with_name('.run.json.tmp')
         tmp.write_text(json.dumps(self.facts, indent=2, default=str) + '\n', encoding='utf-8')
         tmp.replace(path)
+
+    def _write_code(self, epoch):
+        """Code that earlier epochs ran, where it was another, moves to code_until_<epoch>/."""
+        code = self.model_dir / SNAPSHOT
+        earlier = code.with_name(f'{SNAPSHOT}_until_{epoch:04d}')
+        if epoch and code.exists() and not earlier.exists() and read_sources(code) != self.sources:
+            code.rename(earlier)
+        write_sources(self.sources, code)
+        diff = run_git('diff', '--no-ext-diff', 'HEAD', '--', '.') if self.provenance['git'] else ''
+        (self.model_dir / 'uncommitted.diff').unlink(missing_ok=True)
+        if diff:
+            (self.model_dir / 'uncommitted.diff').write_text(diff, encoding='utf-8')

@@ -12,8 +12,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 MAX_SOURCE_BYTES = 256 * 1024  # a larger text file is no source
-SUFFIXES = ('.py', '.sh', '.toml', '.cfg', '.ini', '.json', '.yaml', '.yml')
-SUFFIXES += ('.c', '.cc', '.cpp', '.cu', '.cuh', '.h', '.hpp')
+SUFFIXES = ('.py', '.yaml', '.yml', '.cfg', '.ini', '.c', '.cc', '.cpp', '.cu', '.cuh', '.h')
+SCRIPT_SUFFIXES = ('.sh', '.toml')  # copied too, but nothing that is evaluated reads them
 NO_SOURCES = ('checkpoints', '__pycache__')
 SNAPSHOT = 'code'  # its name in a run directory
 
@@ -41,12 +41,13 @@ def get_git_state():
 def read_sources(root=ROOT):
     """{path: text} of the code: what git tracks or would track, all of it where there is no git.
 
-    That is text up to MAX_SOURCE_BYTES: in subdirectories files of SUFFIXES, in data/ of Python
-    alone, so that a data set beside the code is not read; nothing hidden, nothing of checkpoints/.
+    That is text up to MAX_SOURCE_BYTES: in subdirectories files of the suffixes above, in data/ of
+    Python alone, so that a data set beside the code is not read; nothing hidden, no run directory.
     """
     listed = run_git('ls-files', '-z', '-co', '--exclude-standard') if root == ROOT else ''
-    names = listed.split('\0')[:-1] or find_files(root)
-    texts = {name: read_source(root, name) for name in sorted(set(names))}
+    names = sorted(set(listed.split('\0')[:-1] or find_files(root)))
+    runs = tuple(name.removesuffix('run.json') for name in names if name.endswith('/run.json'))
+    texts = {name: read_source(root, name) for name in names if not name.startswith(runs)}
     return {name: text for name, text in texts.items() if text is not None}
 
 
@@ -66,7 +67,8 @@ def read_source(root, name):
     path, parts = root / name, Path(name).parts
     if any(part in NO_SOURCES or part[0] == '.' for part in parts):
         return None
-    if len(parts) > 1 and path.suffix not in (('.py',) if parts[0] == 'data' else SUFFIXES):
+    suffixes = ('.py',) if parts[0] == 'data' else SUFFIXES + SCRIPT_SUFFIXES
+    if len(parts) > 1 and path.suffix not in suffixes:
         return None
     if not path.is_file() or path.stat().st_size > MAX_SOURCE_BYTES:
         return None
@@ -109,14 +111,14 @@ def run_snapshot(script, sources, run_dir, argv):
 
 
 def compare_sources(old, new):
-    """[(name, lines added, lines removed, is_layout)] of the Python files that differ.
+    """[(name, lines added, lines removed, is_layout)] of the files that differ.
 
-    is_layout: they differ in comments and layout alone.
+    is_layout: they are Python and differ in comments and layout alone.
     """
     changes = []
     for name in sorted(old.keys() | new.keys()):
         before, after = old.get(name, ''), new.get(name, '')
-        if not name.endswith('.py') or before == after:
+        if not name.endswith(SUFFIXES) or before == after:
             continue
         diff = list(difflib.unified_diff(before.splitlines(), after.splitlines(), n=0))[2:]
         signs = [line[0] for line in diff]
@@ -132,8 +134,8 @@ def is_same_code(before, after):
         return False
 
 
-def get_running_files():
-    """Names of the source files that run in this process."""
-    files = [getattr(module, '__file__', None) for module in list(sys.modules.values())]
-    paths = [Path(file) for file in files if file]
-    return {path.relative_to(ROOT).as_posix() for path in paths if path.is_relative_to(ROOT)}
+def is_running(name):
+    """Whether a source file runs in this process; of one that is no Python it is not known."""
+    files = [getattr(module, '__file__', None) or '' for module in list(sys.modules.values())]
+    found = [file for file in files if file.endswith(name) and Path(file).resolve() == ROOT / name]
+    return bool(found) or not name.endswith('.py')

@@ -1,6 +1,7 @@
 """The models by name, and how they run. To add one, write its file and add its line here."""
 
 import warnings
+from contextlib import nullcontext
 from pkgutil import resolve_name
 
 import torch
@@ -91,13 +92,18 @@ def probe_model(model, args):
     device = select_device(args)
     seed_step(args.seed, 0)  # for a model that draws when it answers
     try:
-        with torch.compiler.set_stance('force_eager'):  # no compilation for this size
+        with select_stance(args):
             answer = forward_batch(model.eval(), to_device(gen_probe_batch(), device), args).cpu()
     except Exception as error:
         answer = f'{type(error).__name__}: {str(error).split(chr(10))[0]}; see gen_probe_batch'
         warnings.warn(f'no answer to the probe, so drift may go unnoticed: {answer}', stacklevel=1)
     is_gpu = device.type == 'cuda'
     return {'answer': answer, 'device': torch.cuda.get_device_name(device) if is_gpu else 'cpu'}
+
+
+def select_stance(args):
+    """Keeps torch.compile from compiling for the probe's size; nothing to do without --compile."""
+    return torch.compiler.set_stance('force_eager') if args.compile else nullcontext()
 
 
 def check_pred(pred, args):

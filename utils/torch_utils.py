@@ -40,7 +40,8 @@ def set_up_torch(args):
     seed_generators(args.seed)
     torch.cuda.manual_seed_all(args.seed)
     torch.backends.cudnn.benchmark = not args.deterministic
-    torch.use_deterministic_algorithms(args.deterministic, warn_only=True)
+    if args.deterministic != torch.are_deterministic_algorithms_enabled():  # a call costs a second
+        torch.use_deterministic_algorithms(args.deterministic, warn_only=True)
 
 
 @contextmanager

@@ -82,7 +82,7 @@ class Evaluator:
         """Whether the list's rows and the preprocessing of its first sample are the same."""
         files = getattr(self.loader.samples, 'files', None)
         return {
-            'rows': torch.from_numpy(files.checksum_rows()) if files else torch.empty(0),
+            'rows': torch.from_numpy(files.checksum_rows()) if files else torch.empty(0, 2),
             'sample': digest_sample(self.loader.dataset[0, 0]),
         }
 
@@ -90,7 +90,7 @@ class Evaluator:
         """What a checkpoint keeps so that a change of the code's behaviour is noticed."""
         return probe_model(self.model, self.args) | self.data_probe
 
-    def find_drift(self, checkpoint, sources):
+    def compare_with(self, checkpoint, sources):
         """The checkpoint, loaded into the model, compared with the sources, data and options."""
         fast_dev_run = {'fast_dev_run': self.args.fast_dev_run}  # not inherited, but it counts
         now = {
@@ -124,10 +124,11 @@ def main(args):
     sources = read_sources()  # first: what is edited from now on is not what runs
     set_up_torch(args)
     try:
-        evaluator = Evaluator(args, select_model(args, checkpoint))
+        model = select_model(args, checkpoint)
     except UserError as error:
         raise UserError(f'{error}{advise_snapshot(checkpoint, sources)}') from error
-    drift = evaluator.find_drift(checkpoint, sources)
+    evaluator = Evaluator(args, model)
+    drift = evaluator.compare_with(checkpoint, sources)
     print(*drift.describe(), sep='\n', flush=True)
     result_dir = get_test_result_dir(args)
     with undo_on_error(result_dir):
@@ -139,7 +140,8 @@ def main(args):
     save_args(args, result_dir, parse_test_args)
     print(f'val | {format_scores(scores)}', *comparison, f'results in {result_dir}', sep='\n')
     if args.strict_drift and has_drifted:
-        print('--strict_drift: the checkpoint has drifted, as said above', file=sys.stderr)
+        reasons = ', '.join(drift.changes) or 'nothing that is recorded'
+        print(f'--strict_drift: scores may have drifted; changed: {reasons}', file=sys.stderr)
         return 3
     return 0
 

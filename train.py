@@ -15,7 +15,7 @@ from loss import compute_loss
 from metrics import LOWER_IS_BETTER, compute_metrics
 from model.model_entry import forward_batch, select_model
 from utils.checkpoint import load_checkpoint
-from utils.errors import UserError, one_line_errors, undo_on_error
+from utils.errors import one_line_errors, undo_on_error
 from utils.logger import Logger, Recorder
 from utils.optim import select_average, select_optimizer, select_scaler, select_scheduler
 from utils.progress import Progress
@@ -51,7 +51,7 @@ class Trainer:
         self.best = {'epoch': 0, 'score': math.nan, 'scores': {}}
         self.record = RunRecord(self.model_dir, self.get_provenance(parent), sources)
         if parent:
-            drift = self.evaluator.find_drift(parent, sources)
+            drift = self.evaluator.compare_with(parent, sources)
             print(*drift.describe('code', 'probe'), sep='\n')
         if args.resume and (self.model_dir / 'last.pth').exists():
             self.load_state(load_checkpoint(self.model_dir / 'last.pth'))
@@ -139,9 +139,9 @@ class Trainer:
     def finish_epoch(self, scores):
         """Writes the epoch's curves and checkpoints, and prints its scores."""
         if not math.isfinite(scores['train/loss']):
-            raise UserError(
+            raise FloatingPointError(
                 f'the training loss of epoch {self.epoch} is {scores["train/loss"]}: lower --lr or '
-                'set --clip_grad; the checkpoints of the epochs before stand'
+                'set --clip_grad; checkpoints of earlier epochs stand'
             )
         scores['lr'] = self.optimizer.param_groups[0]['lr']
         score = scores.get(f'val/{self.best_metric}', math.nan)
@@ -222,7 +222,7 @@ class Trainer:
         self.scheduler.load_state_dict(state['scheduler'])
         self.scaler.load_state_dict(state['scaler'])
         self.epoch, self.num_steps, self.best = state['epoch'], state['step'], state['best']
-        changes = self.evaluator.find_drift(state, self.record.sources).describe()
+        changes = self.evaluator.compare_with(state, self.record.sources).describe()
         self.record.continue_from(state, changes)
         print(*changes, sep='\n')
 

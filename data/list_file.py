@@ -27,7 +27,7 @@ class ListFile:
         rows, self.line_numbers = self._parse()
         self.offsets = np.cumsum([0, *map(len, rows)])
         self.buffer = np.frombuffer(b''.join(rows), dtype=np.uint8)
-        self.num_bytes = self._check_files()
+        self.row_bytes = self._check_files()
 
     def __len__(self):
         return len(self.offsets) - 1
@@ -41,9 +41,10 @@ class ListFile:
         return tuple(str(self.root / column) for column in self.entry(i))
 
     def checksum_rows(self):
-        """(N,) int32, a CRC-32 a row: which rows were added or removed can be told from two."""
+        """(N,2) int64: a CRC-32 of each row, and the bytes of the files that it names."""
         rows = (self.buffer[a:b].tobytes() for a, b in pairwise(self.offsets))
-        return np.fromiter(map(zlib.crc32, rows), np.uint32, len(self)).view(np.int32)
+        checksums = np.fromiter(map(zlib.crc32, rows), np.int64, len(self))
+        return np.stack([checksums, self.row_bytes], axis=1)
 
     def _parse(self):
         rows, line_numbers = [], []
@@ -73,12 +74,12 @@ class ListFile:
             ) from error
 
     def _check_files(self):
-        """The bytes of all files that the rows name."""
-        num_bytes, faults = 0, []
+        """(N,) int64: the bytes of the files that each row names."""
+        num_bytes, faults = np.zeros(len(self), np.int64), []
         for i in range(len(self)):
             for path in self[i]:
                 try:
-                    num_bytes += check_readable(path, 'file').stat().st_size
+                    num_bytes[i] += check_readable(path, 'file').stat().st_size
                 except UserError as error:
                     faults.append(f'line {self.line_numbers[i]}: {error}')
         if faults:

@@ -13,6 +13,7 @@ from utils.errors import UserError, choose
 from utils.torch_utils import (
     load_match_dict,
     load_strict,
+    name_device,
     normalize,
     repeatable_kernels,
     seed_step,
@@ -97,8 +98,7 @@ def probe_model(model, args):
     except Exception as error:
         answer = f'{type(error).__name__}: {str(error).split(chr(10))[0]}; see gen_probe_batch'
         warnings.warn(f'no answer to the probe, so drift may go unnoticed: {answer}', stacklevel=1)
-    is_gpu = device.type == 'cuda'
-    return {'answer': answer, 'device': torch.cuda.get_device_name(device) if is_gpu else 'cpu'}
+    return {'answer': answer, 'device': name_device(device)}
 
 
 def select_stance(args):

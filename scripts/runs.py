@@ -23,11 +23,10 @@ from pathlib import Path
 NOT_SHOWN = ('save_prefix', 'model_dir', 'train_list', 'val_list', 'class_names', 'resume')
 # What a run.json has, for one that lacks something.
 BLANK = {
-    'status': 'unknown', 'error': '', 'epoch': '?', 'epochs': '?', 'best_metric': '',
+    'status': 'unknown', 'host': '', 'error': '', 'epoch': '?', 'epochs': '?', 'best_metric': '',
     'best': {'epoch': 0, 'score': math.nan, 'scores': {}}, 'lower_is_better': [],
     'args': {}, 'changed': {}, 'command': '', 'directory': '', 'git': None, 'versions': {},
-    'host': '', 'pid': 0, 'devices': [], 'start': '', 'end': '', 'data': {}, 'parent': None,
-    'earlier': [],
+    'pid': 0, 'devices': [], 'start': '', 'end': '', 'data': {}, 'parent': None, 'earlier': [],
 }  # fmt: skip
 
 
@@ -177,9 +176,10 @@ def print_command(args):
     """The command that makes a run again: that day's code and options, beside the old run."""
     run = find_run(args.dir, args.a)
     home = Path(run['directory'])  # its lists may be relative to that
-    if not run['path'].resolve().is_relative_to(home):  # another place, or a copy of the project
-        home = Path.cwd()
+    home = home if run['path'].resolve().is_relative_to(home) else Path.cwd()
     path = os.path.relpath(run['path'], home)
+    for earlier in run['earlier']:
+        print(f'note: resumed after epoch {earlier["until_epoch"]}; see `show`', file=sys.stderr)
     command = ['python', f'{path}/code/train.py', f'@{path}/args.txt']
     line = shlex.join([*command, '--model_dir', f'{path}_again'])
     print(line if home == Path.cwd() else f'cd {shlex.quote(str(home))} && {line}')

@@ -18,7 +18,7 @@ trap 'exit 130' INT  # Ctrl-C ends the sweep, not just the run
 # system takes back when a process ends, however it ends.
 train_once() {
     if grep -qs '"status": "finished"' "checkpoints/$1/run.json"; then
-        echo "$1: finished before"
+        echo "$1: finished before (for other options: NAME=other, or look at its args.txt)"
     elif ! flock --nonblock 9; then
         echo "$1: another process trains it"
     else

@@ -78,7 +78,8 @@ def test_a_changed_block_is_named_and_the_snapshot_gives_the_score_back(clone, o
     assert not list((clone / RUN / 'code').rglob('__pycache__'))
     with (clone / RUN / 'results.csv').open(newline='') as file:
         rows = list(csv.DictReader(file))
-    assert [row['code'] for row in rows] == ['changed: model/submodules.py', 'unchanged']
+    assert [row['code'] for row in rows] == ['changed', 'unchanged']
+    assert [row['changes'] for row in rows] == ['model/submodules.py probe', '']
     assert 'code: unchanged' in (clone / RUN / 'best' / 'lists_val_pref' / 'result.txt').read_text()
 
 
@@ -125,7 +126,7 @@ def test_a_longer_val_list_is_counted(clone):
 def test_another_image_under_the_same_name_is_noticed(clone):
     Image.fromarray(draw_toy(7)[0]).save(clone / 'lists' / '51.png')
     lines = evaluate(clone, '--strict_drift', code=3)
-    assert any(line.startswith('data: val.txt: its files changed, ') for line in lines)
+    assert 'data: val.txt: 1 line with other files' in lines
 
 
 def test_another_list_is_not_compared(clone):
@@ -268,8 +269,15 @@ def test_added_and_removed_lines_are_counted():
     ],
 )
 def test_added_removed_and_moved_lines_of_a_list_are_counted(rows, change):
-    old, new = {'samples': 4, 'total_bytes': 7}, {'samples': len(rows), 'total_bytes': 7}
-    assert describe_list_change(old, new, [1, 2, 2, 3], rows) == change
+    old, new = {'samples': 4}, {'samples': len(rows)}
+    old_rows, new_rows = ([(row, 7) for row in numbers] for numbers in ([1, 2, 2, 3], rows))
+    assert describe_list_change(old, new, old_rows, new_rows) == change
+
+
+def test_lines_whose_files_changed_are_counted_also_where_they_were_swapped():
+    same = {'samples': 2}
+    change = describe_list_change(same, same, [(1, 5), (2, 6)], [(1, 6), (2, 5)])
+    assert change == '2 lines with other files'
 
 
 def test_a_list_of_unknown_form_has_changed_with_its_digest():
@@ -312,8 +320,8 @@ def test_equal_scores_clear_everything_but_the_probe(has_probe_changed):
 def make_probed(answer, **versions):
     """As much of a checkpoint as compare_probes looks at."""
     versions = {'torch': '1', 'cuda': '', 'pillow': '1'} | versions
-    probe = {'answer': answer, 'device': 'cpu'}
-    return {'probe': probe, 'provenance': {'versions': versions}}
+    probe = {'answer': answer, 'device': 'CPU'}
+    return {'probe': probe, 'provenance': {'versions': versions}, 'args': {'amp': 'off'}}
 
 
 @pytest.mark.parametrize(
@@ -340,7 +348,7 @@ def test_a_model_that_answers_no_more_has_drifted_and_one_that_never_did_is_not_
     assert compare_probes(error, answer).lines == ['probe: not compared (RuntimeError: x)']
     assert not compare_probes(error, answer).is_certain
     assert compare_probes(answer, make_probed(torch.ones(1, 3))).is_certain
-    assert compare_probes(answer, make_probed(None)).changes == ['probe']
+    assert compare_probes(answer, make_probed(None)).changes == ['probe not compared']
 
 
 def test_a_score_that_nothing_explains_says_so():

@@ -133,6 +133,8 @@ def make_project(directory):
         'data/list.txt': 'a b\n',
         'camvid/list.txt': 'a b\n',
         'model/ops.cu': '// fast\n',
+        'model/widths.json': '[1]\n',
+        'labels/1.json': '[1]\n',
         'checkpoints/run/args.txt': '--lr 1\n',
         '.env': 'SECRET=1\n',
         'ignored.log': 'x\n',
@@ -147,7 +149,8 @@ def make_project(directory):
     return directory
 
 
-SOURCES = ['data/own.py', 'model/net.py', 'model/ops.cu', 'notes.txt', 'options.py']
+SOURCES = ['data/own.py', 'model/net.py', 'model/ops.cu', 'model/widths.json']
+SOURCES += ['notes.txt', 'options.py']
 
 
 def run_git(directory, *command):
@@ -247,7 +250,8 @@ def test_a_machine_without_git_at_all_is_no_error(monkeypatch):
 
 def test_a_model_that_wants_another_input_trains_on_and_says_so(make_args, monkeypatch):
     monkeypatch.setattr('model.model_entry.gen_probe_batch', lambda: {'img': torch.zeros(1, 7)})
-    trainer = train(make_args('--epochs', 1))
+    with pytest.warns(UserWarning, match='no answer to the probe'):
+        trainer = train(make_args('--epochs', 1))
     answer = load_checkpoint(trainer.model_dir / 'last.pth')['probe']['answer']
     assert 'gen_probe_batch' in answer
 

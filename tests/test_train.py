@@ -10,9 +10,10 @@ from conftest import run_python, write_list
 
 from eval import Evaluator
 from model.model_entry import select_model
-from options import get_test_args
+from options import get_test_args, get_train_model_dir
 from train import Trainer, main
 from utils.checkpoint import load_checkpoint
+from utils.errors import one_line_errors
 
 
 def train(args):
@@ -192,8 +193,18 @@ def test_another_number_of_classes_starts_from_what_fits(make_args, capsys):
 
 def test_a_loss_that_is_no_number_stops_the_run_and_names_the_epoch(make_args):
     trainer = Trainer(make_args('--lr', 1e30, '--optimizer', 'sgd', '--epochs', 5))
-    with pytest.raises(ValueError, match=r'training loss of epoch \d is (nan|inf).*--lr'):
+    with pytest.raises(FloatingPointError, match=r'training loss of epoch \d is (nan|inf).*--lr'):
         trainer.train()
+
+
+def test_a_run_that_diverges_in_its_first_epoch_is_marked_and_ends_in_one_line(make_args, capsys):
+    args = make_args('--lr', 1e30, '--optimizer', 'sgd', '--epochs', 5)
+    with pytest.raises(SystemExit, match='2'), one_line_errors():
+        main(args)
+    error = capsys.readouterr().err.strip()
+    assert error.startswith('error: the training loss of epoch')
+    assert '\n' not in error
+    assert '"status": "failed"' in (get_train_model_dir(args) / 'run.json').read_text()
 
 
 def test_pictures_are_made_each_viz_freq_steps(make_args, monkeypatch):

@@ -14,8 +14,8 @@ from utils.sources import compare_sources, is_running
 
 # Whose part a file is; whatever else runs is shared.
 PARTS = {'model': 'model', 'data': 'data', 'metrics.py': 'metric', 'loss.py': 'metric'}
-# Share of the largest answer that rounding may change: with another number of threads, and on
-# another device or torch, where convolutions may be computed in another way.
+# Share of the largest answer that rounding may change: with another number of threads, and in half
+# precision, on another device or torch, where convolutions may be computed in another way.
 ROUNDING, ROUNDING_ELSEWHERE = 1e-5, 1e-2
 # Options that say where things are or how fast they go, not what is computed.
 HARMLESS = ('val_list', 'data_root', 'num_workers', 'val_batch_size', 'class_names', 'metrics')
@@ -45,11 +45,10 @@ class Drift:
 
     @property
     def code_state(self):
-        """'unchanged', 'changed: model/submodules.py' or 'unknown'."""
+        """'unchanged', 'changed' or, of a checkpoint that says nothing, 'unknown'."""
         if 'probe' not in self.findings:
             return 'unknown'
-        changes = self.findings['code'].changes
-        return f'changed: {" ".join(changes)}' if changes else 'unchanged'
+        return 'changed' if self.findings['code'].changes else 'unchanged'
 
     def describe(self, *names):
         """The lines of the findings, all or those named: a single line when nothing changed."""
@@ -143,7 +142,7 @@ def compare_probes(old, new):
     then, now = old['probe']['answer'], new['probe']['answer']
     if now is None or isinstance(then, str):
         reason = 'with --load_not_strict weights may be missing' if now is None else then
-        return Finding([f'probe: not compared ({reason})'], ['probe'])
+        return Finding([f'probe: not compared ({reason})'], ['probe not compared'])
     if isinstance(now, str):
         return Finding([f'probe: no answer any more ({now})'], ['probe'], is_certain=True)
     if then.shape != now.shape:
@@ -156,7 +155,8 @@ def compare_probes(old, new):
     is_elsewhere = any(
         get_versions(old)[name] != get_versions(new)[name] for name in ('torch', 'cuda', 'device')
     )
-    if difference <= largest * (ROUNDING_ELSEWHERE if is_elsewhere else ROUNDING):
+    is_coarse = is_elsewhere or new['args']['amp'] != 'off'
+    if difference <= largest * (ROUNDING_ELSEWHERE if is_coarse else ROUNDING):
         return Finding([f'probe: equal up to rounding (largest difference {difference:.1e})'])
     line = f'probe: differs by up to {difference:.4g} (answers reach {largest:.4g})'
     line += ': the forward pass changed though every parameter loaded'
@@ -168,7 +168,7 @@ def compare_data(old, new):
     then, now = (x['provenance']['data']['val'] for x in (old, new))
     if not is_same_list(old, new):
         return Finding([f'data: {now["list"]} is not the list that training validated on'])
-    rows = (x['probe']['rows'].tolist() for x in (old, new))
+    rows = ([tuple(row) for row in x['probe']['rows'].tolist()] for x in (old, new))
     change = describe_list_change(then, now, *rows)
     if not change and not is_same_sample(old, new):
         change = 'its first sample is read or preprocessed in another way'

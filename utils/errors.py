@@ -33,10 +33,12 @@ def count(number, noun):
 
 @contextmanager
 def one_line_errors():
-    """Ends the program with one line and exit code 2 for a UserError, 130 for Ctrl-C."""
+    """Ends the program with one line and exit code 2 for a UserError or a loss that is no number,
+    130 for Ctrl-C.
+    """
     try:
         yield
-    except UserError as error:
+    except (UserError, FloatingPointError) as error:
         # A DataLoader worker sends its error as a whole traceback, the message last.
         print(f'error: {str(error).rpartition("UserError: ")[2].strip()}', file=sys.stderr)
         sys.exit(2)

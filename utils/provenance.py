@@ -15,6 +15,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import PIL
 import torch
 
 from utils.errors import count
@@ -54,7 +55,7 @@ def get_versions():
         'torchvision': version('torchvision'),  # to import it takes a second
         'numpy': np.__version__,
         'cv2': cv2.__version__,
-        'pillow': version('pillow'),  # reads the images
+        'pillow': PIL.__version__,  # reads the images
         'cuda': torch.version.cuda or '',
     }
 
@@ -72,7 +73,7 @@ def fingerprint(list_path, dataset):
     if path.is_file():
         facts['sha256'] = digest_file(path)
     if hasattr(dataset, 'files'):
-        facts['total_bytes'] = dataset.files.num_bytes
+        facts['total_bytes'] = int(dataset.files.row_bytes.sum())
     return facts
 
 
@@ -110,18 +111,16 @@ def describe_checkpoint(path, state):
 def describe_list_change(old, new, old_rows, new_rows):
     """'40 lines added' and the like; '' when the list and its files are the same.
 
-    `old` and `new` are fingerprints, the rows a checksum a row, in the list's order.
+    `old` and `new` are fingerprints; the rows are (checksum, bytes of its files), in order.
     """
-    added = (Counter(new_rows) - Counter(old_rows)).total()
-    removed = (Counter(old_rows) - Counter(new_rows)).total()
-    if added or removed:
-        changes = (added, 'added'), (removed, 'removed')
-        text = ', '.join(f'{count(n, "line")} {verb}' for n, verb in changes if n)
-        return f'{text} ({old["samples"]} -> {new["samples"]} samples)'
-    if old.get('total_bytes') != new.get('total_bytes'):
-        return f'its files changed, {old["total_bytes"]} -> {new["total_bytes"]} bytes'
-    if old_rows != new_rows:
-        return 'its lines are in another order'
-    if not old_rows and old.get('sha256') != new.get('sha256'):
-        return f'it changed ({old["samples"]} -> {new["samples"]} samples)'
-    return ''
+    old_bytes, new_bytes = dict(old_rows), dict(new_rows)
+    before, after = Counter(row for row, _ in old_rows), Counter(row for row, _ in new_rows)
+    changes = {
+        'added': (after - before).total(),
+        'removed': (before - after).total(),
+        'with other files': sum(new_bytes.get(r, size) != size for r, size in old_bytes.items()),
+    }
+    text = ', '.join(f'{count(n, "line")} {kind}' for kind, n in changes.items() if n)
+    if before != after or (not old_rows and old.get('sha256') != new.get('sha256')):
+        return f'{text or "it changed"} ({old["samples"]} -> {new["samples"]} samples)'
+    return text or ('its lines are in another order' if old_rows != new_rows else '')

@@ -43,7 +43,7 @@ class RunRecord:
         path = self.model_dir / 'run.json'
         facts = json.loads(path.read_text(encoding='utf-8')) if path.exists() else {}
         if facts and facts['status'] != 'finished':
-            self.facts = facts | {'error': ''}
+            self.facts = {'end': now()} | facts | {'error': ''}
             self.update(status='finished')
 
     def update(self, **facts):
@@ -61,7 +61,8 @@ class RunRecord:
         if epoch and code.exists() and not earlier.exists() and read_sources(code) != self.sources:
             code.rename(earlier)
         write_sources(self.sources, code)
-        diff = run_git('diff', '--no-ext-diff', 'HEAD', '--', '.') if self.provenance['git'] else ''
+        options = ('--no-ext-diff', '--no-color', 'HEAD', '--', '.')
+        diff = run_git('diff', *options) if self.provenance['git'] else ''
         (self.model_dir / 'uncommitted.diff').unlink(missing_ok=True)
         if diff:
             (self.model_dir / 'uncommitted.diff').write_text(diff, encoding='utf-8')

@@ -41,8 +41,9 @@ def get_git_state():
 def read_sources(root=ROOT):
     """{path: text} of the code: what git tracks or would track, all of it where there is no git.
 
-    That is text up to MAX_SOURCE_BYTES: in subdirectories files of the suffixes above, in data/ of
-    Python alone, so that a data set beside the code is not read; nothing hidden, no run directory.
+    That is text up to MAX_SOURCE_BYTES in the root and in model/; elsewhere files of the suffixes
+    above, in data/ of Python alone, so that a data set beside the code is not read. Nothing hidden,
+    no run directory.
     """
     listed = run_git('ls-files', '-z', '-co', '--exclude-standard') if root == ROOT else ''
     names = sorted(set(listed.split('\0')[:-1] or find_files(root)))
@@ -68,7 +69,7 @@ def read_source(root, name):
     if any(part in NO_SOURCES or part[0] == '.' for part in parts):
         return None
     suffixes = ('.py',) if parts[0] == 'data' else SUFFIXES + SCRIPT_SUFFIXES
-    if len(parts) > 1 and path.suffix not in suffixes:
+    if len(parts) > 1 and parts[0] != 'model' and path.suffix not in suffixes:
         return None
     if not path.is_file() or path.stat().st_size > MAX_SOURCE_BYTES:
         return None

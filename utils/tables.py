@@ -2,6 +2,7 @@
 
 import csv
 import fcntl
+import os
 from pathlib import Path
 
 
@@ -15,7 +16,7 @@ def read_rows(path):
 
 def write_rows(path, rows):
     """Replaces the file by the rows, dicts; a row without a column leaves it blank."""
-    tmp = Path(path).with_name(f'.{Path(path).name}.tmp')
+    tmp = Path(path).with_name(f'.{Path(path).name}.{os.getpid()}.tmp')
     with tmp.open('w', newline='', encoding='utf-8') as file:
         writer = csv.DictWriter(file, dict.fromkeys(name for row in rows for name in row), '')
         writer.writeheader()

@@ -66,6 +66,13 @@ def select_device(args):
     return torch.device('cuda', wanted[0]) if wanted else torch.device('cpu')
 
 
+def name_device(device):
+    """What computes: the GPU's name, or the processor's instructions that torch uses."""
+    if device.type == 'cuda':
+        return torch.cuda.get_device_name(device)
+    return f'CPU {torch.backends.cpu.get_cpu_capability()}'
+
+
 def to_device(batch, device):
     """The batch with its tensors on `device`; the copy overlaps where memory is pinned."""
     return {

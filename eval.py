@@ -12,6 +12,7 @@ if __name__ == '__main__':
 import torch
 
 from data.data_entry import select_eval_loader
+from data.list_file import ListFile
 from loss import compute_loss
 from metrics import compute_metrics, summarize
 from model.model_entry import forward_batch, probe_model, select_model
@@ -81,8 +82,9 @@ class Evaluator:
     def data_probe(self):
         """Whether the list's rows and the preprocessing of its first sample are the same."""
         files = getattr(self.loader.samples, 'files', None)
+        is_list = isinstance(files, ListFile)
         return {
-            'rows': torch.from_numpy(files.checksum_rows()) if files else torch.empty(0, 2),
+            'rows': torch.from_numpy(files.checksum_rows()) if is_list else torch.empty(0, 2),
             'sample': digest_sample(self.loader.dataset[0, 0]),
         }
 

@@ -3,7 +3,7 @@
 import sys
 from pkgutil import resolve_name
 
-from data.list_file import count_overlap
+from data.list_file import ListFile, count_overlap
 from data.loading import make_loader
 from utils.errors import choose
 from utils.torch_utils import select_device
@@ -42,8 +42,8 @@ def get_num_samples(dataset, args, batch_size):
 
 def warn_of_overlap(train_loader, eval_loader):
     """Says on stderr how many scored images are trained on too, where both data sets use lists."""
-    train_set, eval_set = train_loader.samples, eval_loader.samples
-    if hasattr(train_set, 'files') and hasattr(eval_set, 'files'):
-        num_shared = count_overlap(train_set.files, eval_set.files)
+    files = [getattr(loader.samples, 'files', None) for loader in (train_loader, eval_loader)]
+    if all(isinstance(file, ListFile) for file in files):
+        num_shared = count_overlap(*files)
         if num_shared:
             print(f'warning: {num_shared} images of --val_list are trained on too', file=sys.stderr)

@@ -10,6 +10,7 @@ import pytest
 import torch
 from conftest import ROOT, run_python, write_list
 
+from data.data_entry import DATASETS
 from data.list_file import ListFile
 from train import Trainer
 from utils import sources
@@ -274,3 +275,30 @@ def test_the_command_that_runs_prints_makes_the_run_again(trained_clone, tmp_pat
         for name in ('base_model_first', 'base_model_first_again')
     ]
     assert states[0]['metrics']['val/loss'] == states[1]['metrics']['val/loss']
+
+
+class OwnData:
+    """A data set of one's own: no list file, and a `files` that is something else."""
+
+    def __init__(self, args, list_path, is_train):
+        self.files = ['a', 'b', 'c', 'd']
+
+    def __len__(self):
+        return len(self.files)
+
+    def __getitem__(self, i):
+        label = torch.zeros(8, 8, dtype=torch.uint8)
+        return {'img': torch.zeros(3, 8, 8, dtype=torch.uint8), 'label': label, 'name': str(i)}
+
+
+def test_a_data_set_without_a_list_file_is_remembered_too(make_args, monkeypatch):
+    monkeypatch.setitem(DATASETS, 'own', 'test_provenance:OwnData')
+    options = ['--data_type', 'own', '--train_list', 'any', '--val_list', 'any']
+    train(make_args('--epochs', 1, *options))
+    trainer = Trainer(make_args('--epochs', 2, *options, '--resume'))
+    state = load_checkpoint(trainer.model_dir / 'last.pth')
+    assert state['provenance']['data']['val'] == {'list': 'any', 'samples': 4}
+    drift = trainer.evaluator.compare_with(state, trainer.record.sources)
+    assert drift.describe('code', 'probe', 'data') == [
+        'code: unchanged | probe: identical | data: unchanged'
+    ]

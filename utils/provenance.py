@@ -72,7 +72,7 @@ def fingerprint(list_path, dataset):
     facts = {'list': str(list_path), 'samples': len(dataset)}
     if path.is_file():
         facts['sha256'] = digest_file(path)
-    if hasattr(dataset, 'files'):
+    if hasattr(getattr(dataset, 'files', None), 'row_bytes'):  # a ListFile
         facts['total_bytes'] = int(dataset.files.row_bytes.sum())
     return facts
 

@@ -133,7 +133,7 @@ def main(args):
     drift = evaluator.compare_with(checkpoint, sources)
     print(*drift.describe(), sep='\n', flush=True)
     result_dir = get_test_result_dir(args)
-    with undo_on_error(result_dir):
+    with undo_on_error(result_dir, is_new=not result_dir.exists()):
         report = Report(args, result_dir)
         scores = evaluator.write_images(report)
     comparison, has_drifted = drift.compare_scores(scores)

@@ -21,7 +21,7 @@ from utils.optim import select_average, select_optimizer, select_scaler, select_
 from utils.progress import Progress
 from utils.provenance import describe_checkpoint, get_provenance
 from utils.report import format_scores
-from utils.run_record import RunRecord
+from utils.run_record import RunRecord, lock_run
 from utils.sources import read_sources
 from utils.torch_utils import seed_step, select_device, set_up_torch, split_batch, unwrap
 from utils.viz import gen_imgs_to_write
@@ -71,7 +71,7 @@ class Trainer:
                 scores = self.train_per_epoch(self.epoch)
                 if self.args.val_freq and self.epoch % self.args.val_freq == 0:
                     scores |= self.val_per_epoch(self.epoch)
-                self.finish_epoch(scores)
+                self.finish_epoch(scores, self.evaluator.take_probe())
         return self.best
 
     def train_per_epoch(self, epoch):
@@ -136,7 +136,7 @@ class Trainer:
         """{name: picture} of the first sample."""
         return gen_imgs_to_write(pred, batch, self.args)
 
-    def finish_epoch(self, scores):
+    def finish_epoch(self, scores, probe):
         """Writes the epoch's curves and checkpoints, and prints its scores."""
         if not math.isfinite(scores['train/loss']):
             raise FloatingPointError(
@@ -154,7 +154,7 @@ class Trainer:
         names = ['last.pth'] + ['best.pth'] * is_best
         if self.args.save_freq and self.epoch % self.args.save_freq == 0:
             names.append(f'{self.epoch:04d}_{self.num_steps:08d}.pth')
-        self.logger.save_checkpoint(self.get_state(scores), names, self.args.keep)
+        self.logger.save_checkpoint(self.get_state(scores, probe), names, self.args.keep)
         self.record.update(**self.get_progress())
         for split in ('train', 'val'):
             own = {k.removeprefix(f'{split}/'): v for k, v in scores.items() if k.startswith(split)}
@@ -195,7 +195,7 @@ class Trainer:
             datasets, describe_checkpoint(self.args.load_model_path, parent) if parent else None
         )
 
-    def get_state(self, scores):
+    def get_state(self, scores, probe):
         """The dict that a checkpoint holds: tensors and plain types only."""
         return {
             'model': unwrap(self.model).state_dict(),
@@ -210,7 +210,7 @@ class Trainer:
             'metrics': scores,
             'provenance': self.record.provenance,
             'code': self.record.sources,
-            'probe': self.evaluator.take_probe(),
+            'probe': probe,
         }
 
     def load_state(self, state):
@@ -229,8 +229,10 @@ class Trainer:
 
 def main(args):
     """Trains; says which epoch was best and how to look at the run."""
-    trainer = Trainer(args)
-    with undo_on_error(trainer.model_dir):
+    model_dir = get_train_model_dir(args)
+    is_new = not model_dir.exists()
+    with lock_run(model_dir), undo_on_error(model_dir, is_new):
+        trainer = Trainer(args)
         best = trainer.train()
     if best['epoch']:
         print(f'best: epoch {best["epoch"]}, val {trainer.best_metric} {best["score"]:.4f}')

@@ -59,7 +59,7 @@ def print_start_cost(trainer, directory):
 
 def print_save_cost(trainer, directory):
     """Saves with and without what a checkpoint remembers, in turn."""
-    path, full = directory / 'x.pth', trainer.get_state({})
+    path, full = directory / 'x.pth', trainer.get_state({}, trainer.evaluator.take_probe())
     bare = {name: value for name, value in full.items() if name not in MEMORY}
     pairs = [
         (time_ms(lambda: save_checkpoint(full, path)), time_ms(lambda: save_checkpoint(bare, path)))

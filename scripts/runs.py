@@ -10,12 +10,12 @@ python scripts/runs.py best --metric miou --group_by save_prefix     mean and de
 import argparse
 import csv
 import difflib
+import fcntl
 import json
 import math
 import os
 import shlex
 import signal
-import socket
 import statistics
 import sys
 from pathlib import Path
@@ -26,7 +26,7 @@ BLANK = {
     'status': 'unknown', 'host': '', 'error': '', 'epoch': '?', 'epochs': '?', 'best_metric': '',
     'best': {'epoch': 0, 'score': math.nan, 'scores': {}}, 'lower_is_better': [],
     'args': {}, 'changed': {}, 'command': '', 'directory': '', 'git': None, 'versions': {},
-    'pid': 0, 'devices': [], 'start': '', 'end': '', 'data': {}, 'parent': None, 'earlier': [],
+    'devices': [], 'start': '', 'end': '', 'data': {}, 'parent': None, 'earlier': [],
 }  # fmt: skip
 
 
@@ -37,22 +37,21 @@ def load_run(directory):
     except (OSError, ValueError, TypeError) as error:
         run = BLANK | {'status': f'unreadable: {error}'}
     run['best'] = BLANK['best'] | run['best']
-    return run | {'name': directory.name, 'path': directory, 'status': get_status(run)}
+    return run | {'name': directory.name, 'path': directory, 'status': get_status(run, directory)}
 
 
-def get_status(run):
-    """What run.json says, but 'killed' where the process is gone; another host is believed."""
+def get_status(run, directory):
+    """What run.json says, but 'killed' where no process holds the lock of a run that is running."""
     if run['status'] != 'running':
         return run['status']
-    if run['host'] != socket.gethostname():
-        return f'running on {run["host"]}'
     try:
-        os.kill(run['pid'], 0)
-    except ProcessLookupError:
+        with (directory / '.lock').open() as file:
+            fcntl.lockf(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
         return 'killed'
-    except PermissionError:
-        pass  # somebody else's, but alive
-    return 'running'
+    except OSError:  # it is held, or nobody can tell
+        return 'running'
+    return 'killed'
 
 
 def load_runs(root):

@@ -2,9 +2,13 @@
 
 import hashlib
 import json
+import os
 import secrets
 import shutil
+import signal
+import socket
 import subprocess
+import sys
 
 import pytest
 import torch
@@ -15,7 +19,9 @@ from data.list_file import ListFile
 from train import Trainer
 from utils import sources
 from utils.checkpoint import load_checkpoint
+from utils.errors import UserError
 from utils.provenance import digest_sample, fingerprint, get_provenance
+from utils.run_record import lock_run
 from utils.sources import find_files, read_sources, write_sources
 
 
@@ -74,6 +80,43 @@ def test_how_a_run_ended_is_kept(make_args, monkeypatch, error, status):
     assert record['status'] == status
     assert record.get('error') == ('RuntimeError: boom' if status == 'failed' else None)
     assert record['epoch'] == 0
+
+
+def test_a_run_that_is_being_trained_is_left_alone_and_who_trains_it_is_said(
+    trained_clone, tmp_path
+):
+    options, run = trained_clone / 'checkpoints/base_model_first/args.txt', tmp_path / 'run'
+    with lock_run(run):
+        process = run_python('train.py', f'@{options}', '--model_dir', run, cwd=trained_clone)
+    assert process.returncode == 2
+    line = f'error: {run} is being trained by process {os.getpid()} on {socket.gethostname()} since'
+    assert process.stderr.startswith(line)
+    assert process.stderr.count('\n') == 1
+    assert [path.name for path in run.iterdir()] == ['.lock']
+
+
+def test_a_killed_process_gives_its_lock_back_though_its_children_live(tmp_path):
+    script = """
+import os, pathlib, sys, time
+from utils.run_record import lock_run
+with lock_run(pathlib.Path(sys.argv[1])):
+    child = os.fork()
+    if child:
+        print(child, flush=True)
+    time.sleep(100)
+"""
+    command = [sys.executable, '-c', script, tmp_path / 'run']
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
+        child = int(process.stdout.readline())
+        with (
+            pytest.raises(UserError, match=f'process {process.pid} on'),
+            lock_run(tmp_path / 'run'),
+        ):
+            pass
+        process.kill()
+        process.wait()
+        with lock_run(tmp_path / 'run'):
+            os.kill(child, signal.SIGKILL)  # fails if it is gone already
 
 
 def test_the_last_epoch_and_the_best_one_are_kept(make_args):

@@ -5,13 +5,14 @@ import fcntl
 import json
 import os
 import shutil
-import socket
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 from conftest import ROOT, run_python
+
+from utils.run_record import lock_run
 
 
 def write_run(root, name, score=0.5, seed=0, prefix='a', **facts):
@@ -30,8 +31,7 @@ def write_run(root, name, score=0.5, seed=0, prefix='a', **facts):
         'directory': '/somewhere',
         'git': {'commit': 'c' * 40, 'branch': 'main', 'is_dirty': False},
         'versions': {'torch': '2.6.0', 'cuda': ''},
-        'host': socket.gethostname(),
-        'pid': os.getpid(),
+        'host': 'somewhere',
         'devices': ['CPU'],
         'start': '2026-01-02 03:04:05+00:00',
         'data': {'val': {'list': 'val.txt', 'samples': 5, 'sha256': 'ab'}},
@@ -50,9 +50,8 @@ def runs(tmp_path):
     for seed, score in enumerate((0.5, 0.6, 0.7)):
         write_run(tmp_path, f'net_a_seed{seed}', score, seed)
     write_run(tmp_path, 'net_b', 0.9, prefix='b', status='failed', error='RuntimeError: boom')
-    gone = subprocess.Popen([sys.executable, '-c', ''])
-    gone.wait()
-    write_run(tmp_path, 'net_c', best={}, status='running', pid=gone.pid)
+    write_run(tmp_path, 'net_c', best={}, status='running')
+    (tmp_path / 'net_c' / '.lock').touch()
     return tmp_path
 
 
@@ -74,11 +73,11 @@ def test_list_shows_every_run_and_marks_those_that_broke(runs):
     assert (first['date'], first['options']) == ('2026-01-02 03:04', 'seed=0 lr=0.01')
 
 
-def test_a_running_process_and_another_host_are_believed(tmp_path):
-    write_run(tmp_path, 'here', status='running')
-    write_run(tmp_path, 'there', status='running', host='elsewhere', pid=1)
-    rows = list(csv.DictReader(ask(tmp_path, 'list', '--csv').splitlines()))
-    assert [row['status'] for row in rows] == ['running', 'running on elsewhere']
+def test_a_run_is_running_while_a_process_holds_its_lock_and_killed_after_that(tmp_path):
+    path = write_run(tmp_path, 'a', status='running')
+    with lock_run(path):
+        assert ' running ' in ask(tmp_path, 'list')
+    assert ' killed ' in ask(tmp_path, 'list')
 
 
 def test_a_directory_that_lost_its_record_is_marked(tmp_path):

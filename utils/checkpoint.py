@@ -1,39 +1,20 @@
 """Checkpoints: one dict of tensors and plain types, written whole or not at all."""
 
-import os
 import re
 import zipfile
-from pathlib import Path
 
 import torch
 
 from utils.errors import UserError, check_readable
+from utils.files import replace_file
 
 FORMAT_VERSION = 1
 
 
 def save_checkpoint(state, path):
-    """Writes `state` beside `path`, syncs it to disk, then renames: old or new, never half."""
-    path = Path(path)
-    tmp = path.with_name(f'.{path.name}.tmp')
-    try:
-        with tmp.open('wb') as file:
-            torch.save({'format_version': FORMAT_VERSION, **state}, file)
-            file.flush()
-            os.fsync(file.fileno())
-        tmp.replace(path)
-    finally:
-        tmp.unlink(missing_ok=True)
-    sync_directory(path.parent)
-
-
-def sync_directory(directory):
-    """Makes a rename in `directory` survive a power cut."""
-    fd = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
+    """Writes `state` to `path`; whatever happens, the old file or the new one is there, whole."""
+    with replace_file(path, 'wb', is_synced=True) as file:
+        torch.save({'format_version': FORMAT_VERSION, **state}, file)
 
 
 def load_checkpoint(path):

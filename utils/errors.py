@@ -48,16 +48,12 @@ def one_line_errors():
 
 
 @contextmanager
-def undo_on_error(directory):
-    """Takes the directory away again when a UserError comes before anything worth keeping.
-
-    That is a directory that was not there before and holds no checkpoint.
-    """
-    was_there = directory.exists()
+def undo_on_error(directory, is_new):
+    """Takes a new directory away again when a UserError comes before its first checkpoint."""
     try:
         yield
     except UserError:
-        if not was_there and not list(directory.glob('*.pth')):
+        if is_new and not list(directory.glob('*.pth')):
             shutil.rmtree(directory, ignore_errors=True)
         raise
 

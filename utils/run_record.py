@@ -1,9 +1,15 @@
-"""run.json: how a run came about, how far it is and how it ended."""
+"""run.json: how a run came about, how far it is and how it ended; and the lock of a run."""
 
+import fcntl
 import json
+import os
+import socket
+import sys
 from contextlib import contextmanager
 from pathlib import Path
 
+from utils.errors import UserError
+from utils.files import replace_file
 from utils.provenance import now
 from utils.sources import SNAPSHOT, read_sources, run_git, write_sources
 
@@ -49,10 +55,8 @@ class RunRecord:
     def update(self, **facts):
         """Adds to run.json; a reader sees the old file or the new one."""
         self.facts |= facts
-        path = self.model_dir / 'run.json'
-        tmp = path.with_name('.run.json.tmp')
-        tmp.write_text(json.dumps(self.facts, indent=2, default=str) + '\n', encoding='utf-8')
-        tmp.replace(path)
+        with replace_file(self.model_dir / 'run.json') as file:
+            file.write(json.dumps(self.facts, indent=2, default=str) + '\n')
 
     def _write_code(self, epoch):
         """Code that earlier epochs ran, where it was another, moves to code_until_<epoch>/."""
@@ -66,3 +70,25 @@ class RunRecord:
         (self.model_dir / 'uncommitted.diff').unlink(missing_ok=True)
         if diff:
             (self.model_dir / 'uncommitted.diff').write_text(diff, encoding='utf-8')
+
+
+@contextmanager
+def lock_run(model_dir):
+    """Keeps other processes from training in model_dir meanwhile; UserError says who does already.
+
+    The system takes the lock back when a process ends, however it ends. It is one of lockf: one of
+    flock would be held on to by loading processes that live a little longer.
+    """
+    model_dir.mkdir(parents=True, exist_ok=True)
+    with (model_dir / '.lock').open('a+', encoding='utf-8') as file:
+        try:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            file.seek(0)
+            raise UserError(f'{model_dir} is being trained by {file.read()}') from error
+        except OSError as error:  # a file system without locks
+            print(f'warning: {model_dir} cannot be locked: {error.strerror}', file=sys.stderr)
+        file.truncate(0)
+        file.write(f'process {os.getpid()} on {socket.gethostname()} since {now()}')
+        file.flush()
+        yield

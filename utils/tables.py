@@ -2,8 +2,9 @@
 
 import csv
 import fcntl
-import os
 from pathlib import Path
+
+from utils.files import replace_file
 
 
 def read_rows(path):
@@ -16,12 +17,10 @@ def read_rows(path):
 
 def write_rows(path, rows):
     """Replaces the file by the rows, dicts; a row without a column leaves it blank."""
-    tmp = Path(path).with_name(f'.{Path(path).name}.{os.getpid()}.tmp')
-    with tmp.open('w', newline='', encoding='utf-8') as file:
+    with replace_file(path) as file:
         writer = csv.DictWriter(file, dict.fromkeys(name for row in rows for name in row), '')
         writer.writeheader()
         writer.writerows(rows)
-    tmp.replace(path)
 
 
 def append_row(path, row):

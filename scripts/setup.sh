@@ -7,16 +7,20 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 # True when the Python in $1 is 3.10 or newer and has everything that requirements.txt asks for.
 has_everything() {
     "$1" - <<'EOF' 2>/dev/null
-import re, sys
+import sys
 from importlib.metadata import distributions
-have = {d.metadata['Name'].lower(): tuple(map(int, re.findall(r'\d+', d.version)[:2])) for d in distributions()}
+from packaging.requirements import Requirement  # tensorboard brings it: without it something lacks
+from packaging.utils import canonicalize_name
+
+have = {canonicalize_name(d.metadata['Name']): d.version for d in distributions()}
 if 'opencv-python-headless' in have:
     have['opencv-python'] = have['opencv-python-headless']
 for line in open('requirements.txt'):
-    name, low, high = re.match(r'([\w-]+)>=([\d.]+),<([\d.]+)', line).groups()
-    low, high = (tuple(map(int, bound.split('.'))) for bound in (low, high))
-    if not low <= have.get(name, ()) < high:
-        sys.exit(1)
+    if line := line.partition('#')[0].strip():
+        wanted = Requirement(line)
+        version = have.get(canonicalize_name(wanted.name))
+        if version is None or not wanted.specifier.contains(version, prereleases=True):
+            sys.exit(1)
 sys.exit(sys.version_info < (3, 10))
 EOF
 }

@@ -90,7 +90,7 @@ def print_runs_cost(trainer, runs):
     for i in range(NUM_RUNS - 1):
         (runs / f'run_{i}').mkdir()
         shutil.copy(runs / 'first' / 'run.json', runs / f'run_{i}')
-    command = [sys.executable, 'scripts/runs.py', '--dir', runs, 'list']
+    command = [sys.executable, 'scripts/runs.py', 'list', '--dir', runs]
     list_ms = time_ms(lambda: subprocess.run(command, check=True, capture_output=True), 5)
     print(f'runs.py list of {NUM_RUNS} runs: {list_ms:.0f} ms')
 

@@ -2,7 +2,7 @@
 
 python scripts/runs.py list                  every run: status, epochs, best score, date, options
 python scripts/runs.py diff A B              what differs: options, code, data, versions
-python scripts/runs.py show A                how a run was made
+python scripts/runs.py show A                how a run, or a checkpoint A.pth, was made
 python scripts/runs.py cmd A                 the command that makes it again
 python scripts/runs.py best --metric miou --group_by save_prefix     mean and deviation
 """
@@ -10,8 +10,6 @@ python scripts/runs.py best --metric miou --group_by save_prefix     mean and de
 import argparse
 import csv
 import difflib
-import fcntl
-import json
 import math
 import os
 import shlex
@@ -20,62 +18,10 @@ import statistics
 import sys
 from pathlib import Path
 
-NOT_SHOWN = ('save_prefix', 'model_dir', 'train_list', 'val_list', 'class_names', 'resume')
-# What a run.json has, for one that lacks something.
-BLANK = {
-    'status': 'unknown', 'host': '', 'error': '', 'epoch': '?', 'epochs': '?', 'best_metric': '',
-    'best': {'epoch': 0, 'score': math.nan, 'scores': {}}, 'lower_is_better': [],
-    'args': {}, 'changed': {}, 'command': '', 'directory': '', 'git': None, 'versions': {},
-    'devices': [], 'start': '', 'end': '', 'data': {}, 'parent': None, 'earlier': [],
-}  # fmt: skip
+from run_records import PROJECT, die, find_run, load_runs
 
-
-def load_run(directory):
-    """run.json as a dict with 'name' and 'path'; one that is missing or broken is marked."""
-    try:
-        run = BLANK | json.loads((directory / 'run.json').read_text(encoding='utf-8'))
-    except (OSError, ValueError, TypeError) as error:
-        run = BLANK | {'status': f'unreadable: {error}'}
-    run['best'] = BLANK['best'] | run['best']
-    return run | {'name': directory.name, 'path': directory, 'status': get_status(run, directory)}
-
-
-def get_status(run, directory):
-    """What run.json says, but 'killed' where no process holds the lock of a run that is running."""
-    if run['status'] != 'running':
-        return run['status']
-    try:
-        with (directory / '.lock').open() as file:
-            fcntl.lockf(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except FileNotFoundError:
-        return 'killed'
-    except OSError:  # it is held, or nobody can tell
-        return 'running'
-    return 'killed'
-
-
-def load_runs(root):
-    """Every run in `root`: the directories that have a run.json or a checkpoint."""
-    found = {path.parent for kind in ('*/run.json', '*/*.pth') for path in root.glob(kind)}
-    return [load_run(directory) for directory in sorted(found)]
-
-
-def find_run(root, name):
-    """The run of that name, path or unambiguous beginning; exit code 2 when there is none."""
-    for path in (Path(name), root / name):
-        if (path / 'run.json').exists():
-            return load_run(path)
-    found = [run for run in load_runs(root) if run['name'].startswith(name)]
-    if len(found) != 1:
-        names = ', '.join(run['name'] for run in found) or 'none'
-        die(f"'{name}' names {names} of the runs in {root}; `list` shows them")
-    return found[0]
-
-
-def die(message):
-    """One line and exit code 2."""
-    print(f'error: {message}', file=sys.stderr)
-    sys.exit(2)
+NOT_COMPARED = ('save_prefix', 'model_dir', 'resume', 'overwrite')
+TOO_LONG = ('train_list', 'val_list', 'class_names')  # for the table
 
 
 def list_runs(args):
@@ -84,7 +30,7 @@ def list_runs(args):
     for run in load_runs(args.dir):
         best = run['best']
         score = f'{run["best_metric"]} {best["score"]:.4f} @{best["epoch"]}'
-        changed = [(k, v) for k, v in run['changed'].items() if k not in NOT_SHOWN]
+        changed = [(k, v) for k, v in run['changed'].items() if k not in NOT_COMPARED + TOO_LONG]
         row = {'run': run['name'], 'status': run['status']}
         row |= {'epochs': f'{run["epoch"]}/{run["epochs"]}', 'best': score if best['epoch'] else ''}
         options = ' '.join(f'{k}={format_value(v)}' for k, v in changed)
@@ -94,35 +40,37 @@ def list_runs(args):
 
 def best_runs(args):
     """A row a group of runs: mean and standard deviation of their best epochs' scores."""
-    runs = [run for run in load_runs(args.dir) if args.metric in run['best']['scores']]
-    unknown = [name for name in args.group_by if not any(name in run['args'] for run in runs)]
-    if not runs or unknown:
-        lacking = f"option '{unknown[0]}'" if runs else f"validation score '{args.metric}'"
-        die(f'no run in {args.dir} has the {lacking}')
-    groups = {}
+    groups, runs = {}, load_runs(args.dir)
     for run in runs:
         key = tuple(format_value(run['args'].get(name)) for name in args.group_by)
         groups.setdefault(key, []).append(run)
     lower_is_better = any(args.metric in run['lower_is_better'] for run in runs)
     rows = []
     for key, members in groups.items():
-        scores = [run['best']['scores'][args.metric] for run in members]
-        best = (min if lower_is_better else max)(scores)
-        row = dict(zip(args.group_by, key, strict=True)) | {'runs': len(members)}
-        row |= {'mean': f'{statistics.mean(scores):.4f}'}
-        row |= {'std': f'{statistics.stdev(scores):.4f}' if len(scores) > 1 else ''}
-        row |= {'best': f'{best:.4f}', 'run': members[scores.index(best)]['name']}
-        rows.append(row | {'notes': describe_group(members)})
+        scores = {run['name']: run['best']['scores'].get(args.metric, math.nan) for run in members}
+        known = {name: score for name, score in scores.items() if math.isfinite(score)}
+        if known:
+            best = (min if lower_is_better else max)(known, key=known.get)
+            row = dict(zip(args.group_by, key, strict=True)) | {'runs': len(known)}
+            row |= {'mean': f'{statistics.mean(known.values()):.4f}'}
+            row |= {'std': f'{statistics.stdev(known.values()):.4f}' if len(known) > 1 else ''}
+            row |= {'best': f'{known[best]:.4f}', 'run': best}
+            rows.append(row | {'notes': describe_group(members, len(members) - len(known))})
+    unknown = [name for name in args.group_by if not any(name in run['args'] for run in runs)]
+    if not rows or unknown:
+        lacking = f"option '{unknown[0]}'" if rows else f"validation score '{args.metric}'"
+        die(f'no run in {args.dir} has the {lacking}')
     rows.sort(key=lambda row: float(row['mean']), reverse=not lower_is_better)
     print_rows(rows, args)
 
 
-def describe_group(runs):
-    """What speaks against a mean over these runs: unfinished ones, options beside the seed."""
+def describe_group(runs, num_lacking):
+    """What speaks against a mean over these runs, of which num_lacking lack the score."""
     unfinished = sum(run['status'] != 'finished' for run in runs)
-    names = [name for name in runs[0]['args'] if name not in ('seed', *NOT_SHOWN)]
+    names = [name for name in runs[0]['args'] if name not in ('seed', *NOT_COMPARED)]
     differing = [n for n in names if any(r['args'].get(n) != runs[0]['args'][n] for r in runs)]
-    notes = [f'{unfinished} unfinished'] if unfinished else []
+    notes = [f'{unfinished} unfinished'] * bool(unfinished)
+    notes += [f'{num_lacking} without a score'] * bool(num_lacking)
     return ', '.join(notes + [f'several {name}' for name in differing])
 
 
@@ -133,7 +81,7 @@ def diff_runs(args):
     for split in one['data'] | two['data']:
         print_changes(f'{split} data', *(run['data'].get(split, {}) for run in runs))
     print_changes('versions', one['versions'], two['versions'])
-    before, after = (read_code(run['path'] / 'code') for run in runs)
+    before, after = map(read_code, runs)
     if not before or not after:
         print(f'code: {(two if before else one)["name"]} has no copy of it')
         return
@@ -150,6 +98,7 @@ def show_run(args):
     run = find_run(args.dir, args.a)
     git = run['git'] or {'commit': 'without git', 'branch': '', 'is_dirty': False}
     state = f'{git["commit"][:12]} {git["branch"]}{" with uncommitted changes" * git["is_dirty"]}'
+    code = run['path'] / 'code'
     facts = {
         'status': f'{run["status"]} {run["error"]}'.strip(),
         'epochs': f'{run["epoch"]} of {run["epochs"]}',
@@ -157,7 +106,7 @@ def show_run(args):
         'time': f'{run["start"]} to {run["end"] or "-"}',
         'command': run['command'],
         'directory': run['directory'],
-        'code': f'{state}; a copy in {run["path"] / "code"}',
+        'code': f'{state}; a copy in {code}' if code.is_dir() else state,
         'host': f'{run["host"]}: {", ".join(run["devices"])}',
         'versions': ', '.join(f'{k} {v}' for k, v in run['versions'].items() if v),
         'parent': (run['parent'] or {}).get('path', ''),
@@ -174,8 +123,10 @@ def show_run(args):
 def print_command(args):
     """The command that makes a run again: that day's code and options, beside the old run."""
     run = find_run(args.dir, args.a)
+    if not (run['path'] / 'args.txt').exists():
+        die(f'{run["path"]} has no args.txt any more')
     home = Path(run['directory'])  # its lists may be relative to that
-    home = home if run['path'].resolve().is_relative_to(home) else Path.cwd()
+    home = home if run['path'].resolve().is_relative_to(home) else PROJECT
     path = os.path.relpath(run['path'], home)
     for earlier in run['earlier']:
         print(f'note: resumed after epoch {earlier["until_epoch"]}; see `show`', file=sys.stderr)
@@ -184,9 +135,13 @@ def print_command(args):
     print(line if home == Path.cwd() else f'cd {shlex.quote(str(home))} && {line}')
 
 
-def read_code(directory):
-    """{path: text} of a run's code/."""
-    return {str(p.relative_to(directory)): p.read_text('utf-8') for p in directory.rglob('*.py')}
+def read_code(run):
+    """{path: text} of the code in a run's code/, or in a checkpoint."""
+    directory = run['path'] / 'code'
+    files = [p for p in directory.rglob('*') if p.is_file() and p.suffix != '.pyc']
+    return run.get('sources') or {
+        str(p.relative_to(directory)): p.read_text('utf-8', 'replace') for p in files
+    }
 
 
 def print_changes(title, one, two):
@@ -224,16 +179,18 @@ def parse_args():
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    root = Path(os.path.relpath(Path(__file__).resolve().parent.parent / 'checkpoints'))
-    parser.add_argument('--dir', type=Path, default=root, help='where the runs are')
+    root = Path(os.path.relpath(PROJECT / 'checkpoints'))
     commands = parser.add_subparsers(required=True, metavar='command')
     tables = ('list', list_runs, ''), ('best', best_runs, '')
     others = ('diff', diff_runs, 'ab'), ('show', show_run, 'a'), ('cmd', print_command, 'a')
     for name, run, runs in tables + others:
         command = commands.add_parser(name, help=run.__doc__)
         command.set_defaults(run=run)
+        command.add_argument('--dir', type=Path, default=root, help='where the runs are')
         for letter in runs:
-            command.add_argument(letter, metavar=letter.upper(), help='a run: name or path')
+            command.add_argument(
+                letter, metavar=letter.upper(), help='a run: name or path; or X.pth'
+            )
         if not runs:
             command.add_argument('--csv', action='store_true', help='comma-separated')
             command.add_argument('--md', action='store_true', help='a Markdown table')

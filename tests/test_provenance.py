@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import torch
 from conftest import ROOT, run_python, write_list
@@ -22,7 +23,7 @@ from utils.checkpoint import load_checkpoint
 from utils.errors import UserError
 from utils.provenance import digest_sample, fingerprint, get_provenance
 from utils.run_record import lock_run
-from utils.sources import find_files, read_sources, write_sources
+from utils.sources import read_imported, read_sources, write_sources
 
 
 def read_record(trainer):
@@ -88,7 +89,7 @@ def test_a_run_that_is_being_trained_is_left_alone_and_who_trains_it_is_said(
     options, run = trained_clone / 'checkpoints/base_model_first/args.txt', tmp_path / 'run'
     with lock_run(run):
         process = run_python('train.py', f'@{options}', '--model_dir', run, cwd=trained_clone)
-    assert process.returncode == 2
+    assert process.returncode == 4  # so that a sweep passes on
     line = f'error: {run} is being trained by process {os.getpid()} on {socket.gethostname()} since'
     assert process.stderr.startswith(line)
     assert process.stderr.count('\n') == 1
@@ -167,12 +168,25 @@ def test_a_sample_digest_sees_numbers_that_are_no_tensors():
     assert digest_sample({'label': 3}) != digest_sample({'label': 4})
 
 
+def test_a_sample_digest_takes_whatever_a_loader_takes():
+    sample = {
+        'strided': torch.arange(10.0)[::2],
+        'expanded': torch.zeros(1).expand(4),
+        'name': np.array(['a'])[0],
+        'flag': np.bool_(True),
+    }
+    assert digest_sample(sample) == digest_sample(sample)
+    assert digest_sample(sample) != digest_sample(sample | {'strided': torch.arange(5.0)})
+
+
 def make_project(directory):
     """A directory with one file of each kind that matters."""
     texts = {
         'options.py': 'x = 1\r\n',
         'model/net.py': 'y = 2\n',
-        'notes.txt': 'text\n',
+        'requirements.txt': 'torch\n',
+        'key.json': '{"secret": 1}\n',
+        'train.log': 'epoch 1\n',
         'data/own.py': 'z = 3\n',
         'data/list.txt': 'a b\n',
         'camvid/list.txt': 'a b\n',
@@ -181,7 +195,7 @@ def make_project(directory):
         'labels/1.json': '[1]\n',
         'checkpoints/run/args.txt': '--lr 1\n',
         '.env': 'SECRET=1\n',
-        'ignored.log': 'x\n',
+        'model/ignored.log': 'x\n',
         'large.txt': 'x' * 300_000,
     }
     for name, text in texts.items():
@@ -194,7 +208,7 @@ def make_project(directory):
 
 
 SOURCES = ['data/own.py', 'model/net.py', 'model/ops.cu', 'model/widths.json']
-SOURCES += ['notes.txt', 'options.py']
+SOURCES += ['options.py', 'requirements.txt']
 
 
 def run_git(directory, *command):
@@ -203,7 +217,8 @@ def run_git(directory, *command):
 
 
 def test_sources_are_text_and_neither_data_nor_checkpoints_nor_hidden(tmp_path):
-    assert sorted(read_sources(make_project(tmp_path))) == sorted([*SOURCES, 'ignored.log'])
+    with_ignored = sorted([*SOURCES, 'model/ignored.log'])  # there is no git to say so
+    assert sorted(read_sources(make_project(tmp_path))) == with_ignored
 
 
 @pytest.mark.skipif(not shutil.which('git'), reason='git is not there')
@@ -246,7 +261,7 @@ def test_runs_beside_the_code_are_no_sources(tmp_path):
     project = make_project(tmp_path)
     for run in ('runs/a', 'b'):
         write_sources({'run.json': '{}', 'code/options.py': 'x = 1\n'}, project / run)
-    assert sorted(read_sources(project)) == sorted([*SOURCES, 'ignored.log'])
+    assert sorted(read_sources(project)) == sorted([*SOURCES, 'model/ignored.log'])
 
 
 def test_code_is_that_of_the_start_and_code_of_earlier_epochs_stays(make_args, monkeypatch):
@@ -266,10 +281,19 @@ def test_code_is_that_of_the_start_and_code_of_earlier_epochs_stays(make_args, m
 
 
 def test_virtual_environments_are_no_sources(tmp_path):
-    (tmp_path / 'env' / 'lib').mkdir(parents=True)
+    (tmp_path / 'env' / 'bin').mkdir(parents=True)
     (tmp_path / 'env' / 'pyvenv.cfg').touch()
-    (tmp_path / 'env' / 'lib' / 'a.py').touch()
-    assert list(find_files(tmp_path)) == []
+    (tmp_path / 'env' / 'bin' / 'a.py').touch()
+    assert read_sources(tmp_path) == {}
+
+
+def test_code_that_runs_is_kept_wherever_it_comes_from(monkeypatch, capsys):
+    listed = read_sources()
+    text = listed.pop('loss.py')  # as if git ignored it
+    assert read_imported(listed) == {'loss.py': text}
+    monkeypatch.setattr(sources, 'MAX_SOURCE_BYTES', 10)
+    assert read_imported(listed) == {}
+    assert 'not kept, though it runs: loss.py' in capsys.readouterr().err
 
 
 def test_the_copy_in_a_run_directory_holds_every_module(make_args):
@@ -341,7 +365,7 @@ def test_a_data_set_without_a_list_file_is_remembered_too(make_args, monkeypatch
     trainer = Trainer(make_args('--epochs', 2, *options, '--resume'))
     state = load_checkpoint(trainer.model_dir / 'last.pth')
     assert state['provenance']['data']['val'] == {'list': 'any', 'samples': 4}
-    drift = trainer.evaluator.compare_with(state, trainer.record.sources)
+    drift = trainer.evaluator.compare_with(state, trainer.record.sources, trainer.record.provenance)
     assert drift.describe('code', 'probe', 'data') == [
         'code: unchanged | probe: identical | data: unchanged'
     ]

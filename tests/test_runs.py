@@ -1,8 +1,8 @@
 """scripts/runs.py on run directories, and scripts/sweep.sh."""
 
 import csv
-import fcntl
 import json
+import math
 import os
 import shutil
 import subprocess
@@ -40,6 +40,7 @@ def write_run(root, name, score=0.5, seed=0, prefix='a', **facts):
     }
     (root / name / 'code').mkdir(parents=True)
     (root / name / 'code' / 'loss.py').write_text('x = 1\n')
+    (root / name / 'args.txt').write_text('--lr 0.01\n')
     (root / name / 'run.json').write_text(json.dumps(run | facts))
     return root / name
 
@@ -57,7 +58,7 @@ def runs(tmp_path):
 
 def ask(runs, *command, code=0):
     """What runs.py prints, run with the standard library alone."""
-    process = run_python('-I', '-S', ROOT / 'scripts' / 'runs.py', '--dir', runs, *command)
+    process = run_python('-E', '-S', ROOT / 'scripts' / 'runs.py', *command, '--dir', runs)
     assert process.returncode == code, process.stderr
     return process.stdout if code == 0 else process.stderr
 
@@ -102,7 +103,8 @@ def test_best_gives_mean_and_deviation_over_seeds(runs):
     group = rows[1]
     assert (group['runs'], group['mean'], group['std']) == ('3', '0.6000', '0.1000')
     assert group['run'] == 'net_a_seed2'
-    assert [row['notes'] for row in rows] == ['1 unfinished', '']  # b failed: marked, not hidden
+    # b failed and one of a was killed: marked, not hidden
+    assert [row['notes'] for row in rows] == ['1 unfinished', '1 unfinished, 1 without a score']
 
 
 def test_best_may_be_the_lowest_and_grouped_by_several_options(runs):
@@ -121,6 +123,8 @@ def test_diff_shows_options_code_data_and_versions(runs):
     assert '-x = 1\n+x = 2' in text
     other = ask(runs, 'diff', 'net_a_seed0', 'net_d')
     assert 'torch           2.6.0 -> 2.7.0' in other
+    (runs / 'net_d' / 'code' / 'net.yaml').write_text('depth: 3\n')
+    assert 'code: net.yaml' in ask(runs, 'diff', 'net_a_seed0', 'net_d')
     assert 'samples         5 -> None' in other
 
 
@@ -141,6 +145,26 @@ def test_a_run_is_found_by_path_and_by_the_beginning_of_its_name(runs):
     assert "the option 'lrr'" in ask(runs, 'best', '--group_by', 'lrr', code=2)
 
 
+def test_a_run_without_a_score_is_counted_and_not_averaged(runs):
+    write_run(runs, 'net_a_seed3', best={}, status='failed')
+    write_run(runs, 'net_a_seed4', math.nan)
+    rows = list(csv.DictReader(ask(runs, 'best', '--csv').splitlines()))
+    assert (rows[1]['runs'], rows[1]['mean']) == ('3', '0.6000')
+    assert rows[1]['notes'] == '2 unfinished, 3 without a score'
+
+
+def test_a_checkpoint_without_its_directory_says_how_it_was_made(trained_clone, tmp_path):
+    run, lone = trained_clone / 'checkpoints' / 'base_model_first', tmp_path / 'lone.pth'
+    shutil.copy(run / 'best.pth', lone)
+    shown = run_python(ROOT / 'scripts' / 'runs.py', 'show', lone).stdout
+    assert ['--save_prefix', 'first'] in [line.split() for line in shown.splitlines()]
+    assert 'lists/val.txt, 3 samples' in shown
+    diff = run_python(ROOT / 'scripts' / 'runs.py', 'diff', lone, run).stdout
+    assert diff.count('equal') == 5
+    missing = run_python(ROOT / 'scripts' / 'runs.py', 'show', tmp_path / 'none.pth')
+    assert (missing.returncode, missing.stderr.count('\n')) == (2, 1)
+
+
 def test_a_group_of_different_runs_is_no_group_of_seeds_and_that_is_said(tmp_path):
     for lr in (0.1, 0.2):
         path = write_run(tmp_path, f'lr{lr}', 0.5)
@@ -157,7 +181,7 @@ def test_a_record_that_lacks_something_hides_no_other_run(runs, text):
     (runs / 'odd' / 'run.json').write_text(text)
     assert len(ask(runs, 'list').splitlines()) == 7
     ask(runs, 'show', 'odd')
-    ask(runs, 'cmd', 'odd')
+    assert 'odd has no args.txt any more' in ask(runs, 'cmd', 'odd', code=2)
     ask(runs, 'best')
     ask(runs, 'diff', 'odd', 'net_b')
 
@@ -168,7 +192,7 @@ def test_a_run_that_went_on_with_other_code_says_when(runs):
 
 
 def test_a_reader_that_goes_away_is_no_error(runs):
-    command = f'{sys.executable} {ROOT}/scripts/runs.py --dir {runs} list | true'
+    command = f'{sys.executable} {ROOT}/scripts/runs.py list --dir {runs} | true'
     process = subprocess.run(['bash', '-c', command], capture_output=True, text=True)
     assert process.stderr == ''
 
@@ -204,10 +228,9 @@ def sweep(project):
 
 
 def test_a_sweep_leaves_others_work_alone_goes_on_with_stopped_and_skips_finished_runs(project):
-    name, lock = 'sweep_lr1e-3_seed5', project / 'checkpoints' / '.sweep_lr1e-3_seed5.lock'
-    with lock.open('w') as file:
-        fcntl.flock(file, fcntl.LOCK_EX)  # as another sweep holds it
-        assert f'{name}: another process trains it' in sweep(project)
+    name = 'sweep_lr1e-3_seed5'
+    with lock_run(project / 'checkpoints' / name):  # as another sweep, elsewhere
+        assert 'epoch' not in sweep(project)
     first = sweep(project)
     assert 'epoch 1/1 val' in first
     assert first.splitlines()[-1].startswith('sweep_lr1e-3')

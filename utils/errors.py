@@ -11,6 +11,14 @@ from pathlib import Path
 class UserError(ValueError):
     """A mistake in what the user typed or prepared. One line: what, where, how to mend it."""
 
+    exit_code = 2
+
+
+class BusyError(UserError):
+    """Another process does it already; scripts that share work pass on to the next."""
+
+    exit_code = 4
+
 
 def nearest(name, names):
     """'; did you mean 'x'?' for the name most like `name`, or ''."""
@@ -26,24 +34,29 @@ def choose(table, name, option, file):
     raise UserError(f"unknown --{option} '{name}'{nearest(name, table)} ({file} has {names})")
 
 
+def one_line(error):
+    """An exception's text on one line."""
+    return ' '.join(str(error).split())
+
+
 def count(number, noun):
     """'1 file', '2 files'."""
     return f'{number} {noun}{"s" * (number != 1)}'
 
 
 @contextmanager
-def one_line_errors():
-    """Ends the program with one line and exit code 2 for a UserError or a loss that is no number,
-    130 for Ctrl-C.
+def one_line_errors(when_stopped='stopped'):
+    """Ends the program with one line and an exit code: a UserError's own, 2 for a loss that is no
+    number, 130 for Ctrl-C.
     """
     try:
         yield
     except (UserError, FloatingPointError) as error:
         # A DataLoader worker sends its error as a whole traceback, the message last.
         print(f'error: {str(error).rpartition("UserError: ")[2].strip()}', file=sys.stderr)
-        sys.exit(2)
+        sys.exit(getattr(error, 'exit_code', 2))
     except KeyboardInterrupt:
-        print('stopped; --resume goes on from the last finished epoch', file=sys.stderr)
+        print(when_stopped, file=sys.stderr)
         sys.exit(130)
 
 

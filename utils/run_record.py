@@ -8,7 +8,7 @@ import sys
 from contextlib import contextmanager
 from pathlib import Path
 
-from utils.errors import UserError
+from utils.errors import BusyError
 from utils.files import replace_file
 from utils.provenance import now
 from utils.sources import SNAPSHOT, read_sources, run_git, write_sources
@@ -25,6 +25,7 @@ class RunRecord:
     def continue_from(self, checkpoint, changes):
         """Keeps where the run came from, how it ran until now and, in lines, what changed then."""
         provenance = checkpoint['provenance']
+        # Its own earlier ones stand before it in the list.
         until = {'earlier': [], 'until_epoch': checkpoint['epoch'], 'changes': changes}
         earlier = [*provenance['earlier'], provenance | until]
         self.provenance |= {'parent': provenance['parent'], 'earlier': earlier}
@@ -44,13 +45,13 @@ class RunRecord:
             self.update(status='failed', error=f'{type(error).__name__}: {error}', end=now())
             raise
 
-    def mark_finished(self):
+    def mark_finished(self, **facts):
         """Says so in run.json, where a run was stopped after its last epoch and before that."""
         path = self.model_dir / 'run.json'
-        facts = json.loads(path.read_text(encoding='utf-8')) if path.exists() else {}
-        if facts and facts['status'] != 'finished':
-            self.facts = {'end': now()} | facts | {'error': ''}
-            self.update(status='finished')
+        before = json.loads(path.read_text(encoding='utf-8')) if path.exists() else {}
+        if before and before['status'] != 'finished':
+            self.facts = {'end': now()} | before | {'error': ''}
+            self.update(status='finished', **facts)
 
     def update(self, **facts):
         """Adds to run.json; a reader sees the old file or the new one."""
@@ -74,7 +75,7 @@ class RunRecord:
 
 @contextmanager
 def lock_run(model_dir):
-    """Keeps other processes from training in model_dir meanwhile; UserError says who does already.
+    """Keeps other processes from training in model_dir meanwhile; BusyError says who does already.
 
     The system takes the lock back when a process ends, however it ends. It is one of lockf: one of
     flock would be held on to by loading processes that live a little longer.
@@ -85,7 +86,7 @@ def lock_run(model_dir):
             fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             file.seek(0)
-            raise UserError(f'{model_dir} is being trained by {file.read()}') from error
+            raise BusyError(f'{model_dir} is being trained by {file.read()}') from error
         except OSError as error:  # a file system without locks
             print(f'warning: {model_dir} cannot be locked: {error.strerror}', file=sys.stderr)
         file.truncate(0)

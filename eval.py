@@ -1,7 +1,6 @@
 """Evaluator: the only loop without gradients. `python eval.py --load_model_path X` scores X."""
 
 import sys
-from functools import cached_property
 from pathlib import Path
 
 from options import get_inherited, get_test_args, get_test_result_dir, parse_test_args, save_args
@@ -25,7 +24,7 @@ from utils.logger import Recorder
 from utils.progress import Progress
 from utils.provenance import digest_sample, get_provenance
 from utils.report import Report, format_scores
-from utils.sources import read_sources, run_snapshot
+from utils.sources import read_imported, read_sources, run_snapshot
 from utils.torch_utils import repeatable_kernels, seed_step, set_up_torch, slice_batch
 from utils.viz import gen_imgs_to_write
 
@@ -37,6 +36,7 @@ class Evaluator:
         self.args, self.model = args, model
         self.loader = select_eval_loader(args)
         self.class_names = get_class_names(args)
+        self.data_probe = self.probe_data()
 
     @torch.no_grad()
     @repeatable_kernels()
@@ -78,9 +78,8 @@ class Evaluator:
         """{name: picture} of the first sample."""
         return gen_imgs_to_write(pred, batch, self.args)
 
-    @cached_property
-    def data_probe(self):
-        """Whether the list's rows and the preprocessing of its first sample are the same."""
+    def probe_data(self):
+        """{'rows': (N,2) checksum and bytes of each row, 'sample': digest of the first sample}."""
         files = getattr(self.loader.samples, 'files', None)
         is_list = isinstance(files, ListFile)
         return {
@@ -92,20 +91,20 @@ class Evaluator:
         """What a checkpoint keeps so that a change of the code's behaviour is noticed."""
         return probe_model(self.model, self.args) | self.data_probe
 
-    def compare_with(self, checkpoint, sources):
-        """The checkpoint, loaded into the model, compared with the sources, data and options."""
+    def compare_with(self, checkpoint, sources, provenance):
+        """The Drift between the checkpoint, loaded into the model, and what runs now."""
         fast_dev_run = {'fast_dev_run': self.args.fast_dev_run}  # not inherited, but it counts
         now = {
             'args': get_inherited(vars(self.args)) | fast_dev_run,
-            'provenance': get_provenance({'val': (self.args.val_list, self.loader.samples)}),
+            'provenance': provenance,
             'code': sources,
             'probe': self.take_probe(),
         }
-        if self.args.load_not_strict:
+        if self.args.load_model_path and self.args.load_not_strict:
             now['probe']['answer'] = None  # weights may be missing: no answer to compare
         return find_drift(checkpoint, now)
 
-    def write_images(self, report):
+    def eval_into(self, report):
         """{name: score} over the list; `report` gets each image's scores and some pictures."""
 
         def on_image(i, sample, pred, pairs):
@@ -125,17 +124,15 @@ def main(args):
         return evaluate_with_snapshot(args.load_model_path, checkpoint)
     sources = read_sources()  # first: what is edited from now on is not what runs
     set_up_torch(args)
-    try:
-        model = select_model(args, checkpoint)
-    except UserError as error:
-        raise UserError(f'{error}{advise_snapshot(checkpoint, sources)}') from error
-    evaluator = Evaluator(args, model)
-    drift = evaluator.compare_with(checkpoint, sources)
+    evaluator = Evaluator(args, load_model(args, checkpoint, sources))
+    sources |= read_imported(sources)
+    provenance = get_provenance({'val': (args.val_list, evaluator.loader.samples)})
+    drift = evaluator.compare_with(checkpoint, sources, provenance)
     print(*drift.describe(), sep='\n', flush=True)
     result_dir = get_test_result_dir(args)
     with undo_on_error(result_dir, is_new=not result_dir.exists()):
         report = Report(args, result_dir)
-        scores = evaluator.write_images(report)
+        scores = evaluator.eval_into(report)
     comparison, has_drifted = drift.compare_scores(scores)
     report.write(scores, [*drift.describe(), *comparison])
     report.add_result(scores, drift)
@@ -146,6 +143,18 @@ def main(args):
         print(f'--strict_drift: scores may have drifted; changed: {reasons}', file=sys.stderr)
         return 3
     return 0
+
+
+def load_model(args, checkpoint, sources):
+    """The model with the checkpoint's weights; an error names the code that has changed since."""
+    try:
+        return select_model(args, checkpoint)
+    except Exception as error:
+        advice = advise_snapshot(checkpoint, sources)
+        if not advice:
+            raise
+        kind = '' if isinstance(error, UserError) else f'{type(error).__name__}: '
+        raise UserError(f'{kind}{error}{advice}') from error
 
 
 def evaluate_with_snapshot(path, checkpoint):

@@ -130,22 +130,21 @@ def get_train_args(argv=None):
 def get_test_args(argv=None):
     """The options of eval.py; what was not typed comes from the checkpoint itself."""
     parser = parse_test_args(Parser(description='Score a checkpoint.'))
-    typed = parser.parse_args(argv)
-    try:
-        if not typed.load_model_path:
-            raise UserError('give --load_model_path: the checkpoint to score')
-        if typed.use_snapshot:
-            return typed  # the checks of that day's code count
-        return prepare_test_args(parser.parse_args(argv, get_stored_args(typed.load_model_path)))
-    except UserError as error:
-        return parser.error(error)
+    typed, checkpoint = parser.parse_args(argv), {}
+    if not typed.load_model_path:
+        parser.error('give --load_model_path: the checkpoint to score')
+    if typed.use_snapshot:
+        return typed  # the checks of that day's code count
 
-
-def get_stored_args(checkpoint_path):
-    """A Namespace of the options in a checkpoint that evaluation takes over."""
     from utils.checkpoint import load_checkpoint
+    from utils.drift import advise_snapshot
 
-    return Namespace(**get_inherited(load_checkpoint(checkpoint_path).get('args', {})))
+    try:
+        checkpoint = load_checkpoint(typed.load_model_path)
+        stored = Namespace(**get_inherited(checkpoint.get('args', {})))
+        return prepare_test_args(parser.parse_args(argv, stored))
+    except UserError as error:  # perhaps a name that today's code has no longer
+        return parser.error(f'{error}{advise_snapshot(checkpoint)}')
 
 
 def get_inherited(args):
@@ -158,7 +157,8 @@ def prepare_train_args(args):
     if not args.train_list:
         raise UserError('give --train_list; `python -m data.shapes data/demo` draws a small set')
     if args.resume and args.load_model_path:
-        raise UserError('--resume continues a run, --load_model_path starts one: give one of them')
+        both = '--resume goes on with a run, --load_model_path starts one'
+        raise UserError(f"{both}: give one of them (after @args.txt: --load_model_path '')")
     if args.batch_size % args.accum:
         raise UserError(f'--accum {args.accum} must divide --batch_size {args.batch_size}')
     if args.fast_dev_run:
@@ -226,7 +226,9 @@ def get_test_result_dir(args):
         return Path(args.result_dir)
     val_list = Path(args.val_list).absolute()
     val_info = f'{val_list.parent.name}_{val_list.stem}'
-    return Path(args.load_model_path).with_suffix('') / f'{val_info}_{args.save_prefix}'
+    path = Path(args.load_model_path)
+    beside = path.with_suffix('') if path.suffix else path.with_name(f'{path.name}_results')
+    return beside / f'{val_info}_{args.save_prefix}'
 
 
 def get_changed_args(args):
@@ -237,9 +239,10 @@ def get_changed_args(args):
 
 def save_args(args, save_dir, parse_args=parse_train_args):
     """Writes save_dir/args.txt, which `@args.txt` reads back to the same options."""
-    script = 'train.py' if parse_args is parse_train_args else 'eval.py'
     path = Path(save_dir) / 'args.txt'
-    write_args(args, path, parse_args(Parser()), NOT_SAVED, f'python {script} @{path}')
+    train = f'train.py @{path} --model_dir {save_dir}_again'
+    command = train if parse_args is parse_train_args else f'eval.py @{path}'
+    write_args(args, path, parse_args(Parser()), NOT_SAVED, f'python {command}')
 
 
 if __name__ == '__main__':  # for scripts: where would train.py with these options put its run?

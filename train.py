@@ -19,10 +19,10 @@ from utils.errors import one_line_errors, undo_on_error
 from utils.logger import Logger, Recorder
 from utils.optim import select_average, select_optimizer, select_scaler, select_scheduler
 from utils.progress import Progress
-from utils.provenance import describe_checkpoint, get_provenance
-from utils.report import format_scores
+from utils.provenance import describe_parent, get_provenance
+from utils.report import format_scores, get_headline
 from utils.run_record import RunRecord, lock_run
-from utils.sources import read_sources
+from utils.sources import read_imported, read_sources
 from utils.torch_utils import seed_step, select_device, set_up_torch, split_batch, unwrap
 from utils.viz import gen_imgs_to_write
 
@@ -49,9 +49,10 @@ class Trainer:
         self.logger = Logger(self.model_dir)
         self.epoch = self.num_steps = 0  # finished ones
         self.best = {'epoch': 0, 'score': math.nan, 'scores': {}}
+        sources |= read_imported(sources)
         self.record = RunRecord(self.model_dir, self.get_provenance(parent), sources)
         if parent:
-            drift = self.evaluator.compare_with(parent, sources)
+            drift = self.evaluator.compare_with(parent, sources, self.record.provenance)
             print(*drift.describe('code', 'probe'), sep='\n')
         if args.resume and (self.model_dir / 'last.pth').exists():
             self.load_state(load_checkpoint(self.model_dir / 'last.pth'))
@@ -59,7 +60,7 @@ class Trainer:
     def train(self):
         """Trains to the last epoch, or until --early_stop; returns the best epoch and score."""
         if self.is_finished():
-            self.record.mark_finished()
+            self.record.mark_finished(**self.get_progress())
             print(f'{self.model_dir} is finished: {self.epoch} epochs; more --epochs go on')
             return self.best
         facts = {'args': vars(self.args), 'changed': get_changed_args(self.args)}
@@ -147,8 +148,7 @@ class Trainer:
         score = scores.get(f'val/{self.best_metric}', math.nan)
         is_best = self.is_better(score)
         if is_best:
-            val_scores = {k.removeprefix('val/'): v for k, v in scores.items() if k[:4] == 'val/'}
-            headline = {name: v for name, v in val_scores.items() if '/' not in name}
+            headline = get_headline(scores, 'val/')
             self.best = {'epoch': self.epoch, 'score': score, 'scores': headline}
         self.logger.save_curves(self.epoch, scores, self.best['scores'] if is_best else {})
         names = ['last.pth'] + ['best.pth'] * is_best
@@ -157,10 +157,9 @@ class Trainer:
         self.logger.save_checkpoint(self.get_state(scores, probe), names, self.args.keep)
         self.record.update(**self.get_progress())
         for split in ('train', 'val'):
-            own = {k.removeprefix(f'{split}/'): v for k, v in scores.items() if k.startswith(split)}
-            if own:
-                title = f'epoch {self.epoch}/{self.args.epochs} {split}'
-                print(f'{title} | {format_scores(own)}', flush=True)
+            line = format_scores(scores, f'{split}/')
+            if line:
+                print(f'epoch {self.epoch}/{self.args.epochs} {split} | {line}', flush=True)
 
     def is_better(self, score):
         """Whether a score is better than the best so far; nan never is."""
@@ -192,7 +191,7 @@ class Trainer:
             'val': (self.args.val_list, self.evaluator.loader.samples),
         }
         return get_provenance(
-            datasets, describe_checkpoint(self.args.load_model_path, parent) if parent else None
+            datasets, describe_parent(self.args.load_model_path, parent) if parent else None
         )
 
     def get_state(self, scores, probe):
@@ -222,9 +221,10 @@ class Trainer:
         self.scheduler.load_state_dict(state['scheduler'])
         self.scaler.load_state_dict(state['scaler'])
         self.epoch, self.num_steps, self.best = state['epoch'], state['step'], state['best']
-        changes = self.evaluator.compare_with(state, self.record.sources).describe()
-        self.record.continue_from(state, changes)
-        print(*changes, sep='\n')
+        drift = self.evaluator.compare_with(state, self.record.sources, self.record.provenance)
+        self.record.continue_from(state, drift.describe())
+        print(*drift.describe(), sep='\n')
+        self.args.load_model_path = state['args']['load_model_path']  # args.txt keeps the start
 
 
 def main(args):
@@ -239,5 +239,5 @@ def main(args):
 
 
 if __name__ == '__main__':
-    with one_line_errors():
+    with one_line_errors('stopped; --resume goes on from the last finished epoch'):
         main(ARGS)

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 import numpy as np
 from PIL import Image, ImageOps
 
-from utils.errors import UserError
+from utils.errors import UserError, one_line
 
 
 def read_image(path):
@@ -69,8 +69,3 @@ def decode(img, path):
         return ImageOps.exif_transpose(img)
     except (OSError, SyntaxError, ValueError) as error:
         raise UserError(f'{path} is damaged: {one_line(error)}') from error
-
-
-def one_line(error):
-    """An exception's text on one line."""
-    return ' '.join(str(error).split())

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from utils.checkpoint import get_weights, load_checkpoint
-from utils.errors import UserError, choose
+from utils.errors import UserError, choose, one_line
 from utils.torch_utils import (
     load_match_dict,
     load_strict,
@@ -96,7 +96,7 @@ def probe_model(model, args):
         with select_stance(args):
             answer = forward_batch(model.eval(), to_device(gen_probe_batch(), device), args).cpu()
     except Exception as error:
-        answer = f'{type(error).__name__}: {str(error).split(chr(10))[0]}; see gen_probe_batch'
+        answer = f'{type(error).__name__}: {one_line(error)[:200]}; see gen_probe_batch'
         warnings.warn(f'no answer to the probe, so drift may go unnoticed: {answer}', stacklevel=1)
     return {'answer': answer, 'device': name_device(device)}
 

@@ -9,7 +9,7 @@ from conftest import draw_toy, run_python, write_list
 from PIL import Image
 
 from utils.checkpoint import load_checkpoint, save_checkpoint
-from utils.drift import Drift, Finding, compare_probes
+from utils.drift import Drift, Finding, compare_probes, is_same_list
 from utils.provenance import describe_list_change
 from utils.sources import compare_sources
 
@@ -79,7 +79,7 @@ def test_a_changed_block_is_named_and_the_snapshot_gives_the_score_back(clone, o
     with (clone / RUN / 'results.csv').open(newline='') as file:
         rows = list(csv.DictReader(file))
     assert [row['code'] for row in rows] == ['changed', 'unchanged']
-    assert [row['changes'] for row in rows] == ['model/submodules.py probe', '']
+    assert [row['changes'] for row in rows] == ['model/submodules.py; probe', '']
     assert 'code: unchanged' in (clone / RUN / 'best' / 'lists_val_pref' / 'result.txt').read_text()
 
 
@@ -205,11 +205,17 @@ def test_a_run_that_goes_on_says_what_changed_and_a_child_says_it_of_the_model(c
     assert 'model/submodules.py  +1 -1' in child
     assert 'probe: differs by up to' in child
     assert 'option: epochs' not in child
+    with (clone / 'lists' / 'list.txt').open('a') as file:
+        file.write('0.png 0_label.png\n')
     resumed = run_python(*options, '--resume', cwd=clone).stdout.splitlines()
     start = resumed.index('code: 1 file changed')
     assert resumed[start + 1] == '  model/submodules.py  +1 -1  (model)'
     assert resumed[start + 2].startswith('probe: differs by up to')
-    assert resumed[start + 3 : start + 5] == ['data: unchanged', 'option: epochs 2 -> 3']
+    assert resumed[start + 3 : start + 6] == [
+        'data: unchanged',
+        'data: list.txt: it changed (4 -> 5 samples)',
+        'option: epochs 2 -> 3',
+    ]
 
 
 def test_weights_that_fit_no_more_name_the_file_and_the_way_out(clone):
@@ -220,6 +226,15 @@ def test_weights_that_fit_no_more_name_the_file_and_the_way_out(clone):
     advice = '; changed since training: model/base/unet.py; --use_snapshot runs the code of then'
     assert process.stderr.rstrip().endswith(advice)
     assert any('equal)' in line for line in evaluate(clone, '--use_snapshot'))
+
+
+def test_a_name_that_is_gone_names_the_file_and_the_way_out(clone):
+    edit(clone / 'model' / 'submodules.py', 'def double_conv2d(', 'def two_convolutions(')
+    process = run_python('eval.py', '--load_model_path', f'{RUN}/best.pth', cwd=clone)
+    assert process.returncode == 2
+    assert process.stderr.startswith("error: ImportError: cannot import name 'double_conv2d'")
+    assert 'changed since training: model/submodules.py; --use_snapshot' in process.stderr
+    assert process.stderr.count('\n') == 1
 
 
 def test_a_run_that_may_not_be_written_to_is_scored_all_the_same(clone, tmp_path):
@@ -313,7 +328,9 @@ def test_equal_scores_clear_everything_but_the_probe(has_probe_changed):
     probe = Finding([], ['probe'] * has_probe_changed, has_probe_changed)
     drift = Drift({'code': Finding([], ['a.py']), 'probe': probe}, {'miou': 0.5}, 'miou')
     lines, has_drifted = drift.compare_scores({'miou': 0.50001})
-    assert lines == ['miou 0.5000 (training 0.5000, equal)', 'no effect on evaluation: a.py']
+    changed = ['changed since training: a.py, probe', lines[-1]]
+    assert lines[0] == 'miou 0.5000 (training 0.5000, equal)'
+    assert lines[1:] == (changed if has_probe_changed else ['no effect on evaluation: a.py'])
     assert has_drifted == has_probe_changed
 
 
@@ -348,7 +365,33 @@ def test_a_model_that_answers_no_more_has_drifted_and_one_that_never_did_is_not_
     assert compare_probes(error, answer).lines == ['probe: not compared (RuntimeError: x)']
     assert not compare_probes(error, answer).is_certain
     assert compare_probes(answer, make_probed(torch.ones(1, 3))).is_certain
-    assert compare_probes(answer, make_probed(None)).changes == ['probe not compared']
+    assert compare_probes(answer, make_probed(None)).changes == []
+
+
+def test_answers_that_are_no_numbers_in_the_same_places_are_identical():
+    answer = torch.tensor([[1.0, -torch.inf, torch.nan]])
+    old, same = make_probed(answer), make_probed(answer.clone())
+    assert compare_probes(old, same).lines == ['probe: identical']
+    for other in (2.0, torch.inf, torch.nan):
+        new = make_probed(torch.tensor([[1.0, other, torch.nan]]))
+        assert compare_probes(old, new).is_certain
+    assert compare_probes(old, make_probed(torch.tensor([[1.0, -torch.inf, 0.0]]))).is_certain
+
+
+def test_text_beside_a_model_counts_as_code_and_text_elsewhere_does_not():
+    old = {'model/base/widths.json': '1\n', 'requirements.txt': 'a\n'}
+    new = {'model/base/widths.json': '2\n', 'requirements.txt': 'b\n'}
+    assert compare_sources(old, new) == [('model/base/widths.json', 1, 1, False)]
+
+
+def test_a_list_is_the_same_from_another_directory():
+    def known(directory, path):
+        val = {'list': path, 'samples': 1, 'sha256': directory}
+        return {'provenance': {'directory': directory, 'data': {'val': val}}}
+
+    assert is_same_list(known('/a', 'lists/val.txt'), known('/a/model', '../lists/val.txt'))
+    assert is_same_list(known('/a', 'lists/val.txt'), known('/b', 'lists/val.txt'))
+    assert not is_same_list(known('/a', 'lists/val.txt'), known('/b', '../lists/val.txt'))
 
 
 def test_a_score_that_nothing_explains_says_so():

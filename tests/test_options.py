@@ -6,8 +6,8 @@ import pytest
 import torch
 from conftest import run_python
 
+from model.model_entry import MODELS
 from options import (
-    get_stored_args,
     get_test_args,
     get_test_result_dir,
     get_train_args,
@@ -15,7 +15,7 @@ from options import (
     parse_test_args,
     save_args,
 )
-from utils.checkpoint import save_checkpoint
+from utils.checkpoint import load_checkpoint, save_checkpoint
 
 
 @pytest.mark.parametrize(
@@ -91,11 +91,29 @@ def test_results_lie_beside_the_checkpoint_named_after_list_and_prefix(checkpoin
     path, _ = checkpoint
     args = get_test_args(['--load_model_path', str(path), '--val_list', '/a/camvid/test.txt'])
     assert get_test_result_dir(args) == path.parent / 'best' / 'camvid_test_pref'
+    args.load_model_path = 'weights/mine'
+    assert get_test_result_dir(args) == Path('weights/mine_results/camvid_test_pref')
 
 
-def test_a_plain_state_dict_has_no_options_to_take_over(tmp_path):
+def test_a_plain_state_dict_has_no_options_to_take_over(tmp_path, toy_val_list):
     torch.save({'weight': torch.zeros(1)}, tmp_path / 'plain.pth')
-    assert vars(get_stored_args(tmp_path / 'plain.pth')) == {}
+    typed = f'--load_model_path {tmp_path / "plain.pth"} --val_list {toy_val_list} --num_classes 9'
+    args = get_test_args(typed.split())
+    assert (args.num_classes, args.model_type, args.metrics) == (
+        9,
+        'base_model',
+        ['miou', 'acc', 'mdice'],
+    )
+
+
+def test_a_name_that_the_code_has_no_longer_points_to_the_snapshot(checkpoint, capsys, monkeypatch):
+    path, _ = checkpoint
+    state = load_checkpoint(path)
+    save_checkpoint(state | {'code': {'model/model_entry.py': 'MODELS = {...}'}}, path)
+    monkeypatch.delitem(MODELS, state['args']['model_type'])
+    with pytest.raises(SystemExit):
+        get_test_args(['--load_model_path', str(path)])
+    assert '--use_snapshot runs the code of then' in capsys.readouterr().err
 
 
 def test_a_directory_that_holds_a_run_is_not_written_over(checkpoint, make_args, capsys, tmp_path):

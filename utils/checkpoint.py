@@ -5,7 +5,7 @@ import zipfile
 
 import torch
 
-from utils.errors import UserError, check_readable
+from utils.errors import UserError, check_readable, one_line
 from utils.files import replace_file
 
 FORMAT_VERSION = 1
@@ -33,18 +33,13 @@ def load_checkpoint(path):
         raise
     except Exception as error:
         code = re.search(r'Unsupported \w+: GLOBAL (\S+)', str(error))
-        reason = f'it holds code ({code[1]}), which is never run' if code else first_line(error)
+        reason = f'it holds code ({code[1]}), which is never run' if code else one_line(error)[:200]
         raise UserError(f'checkpoint {path} cannot be loaded: {reason}') from error
     if not isinstance(state, dict):
         raise UserError(f'checkpoint {path} holds a {type(state).__name__}, a dict is wanted')
     if state.get('format_version', 0) > FORMAT_VERSION:
         raise UserError(f'checkpoint {path} was written by a newer version of this project')
     return state
-
-
-def first_line(error):
-    """The start of an exception's text."""
-    return str(error).strip().split('\n')[0][:200]
 
 
 def get_weights(state):

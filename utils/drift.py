@@ -10,14 +10,15 @@ from pathlib import Path
 
 from utils.errors import count
 from utils.provenance import describe_list_change
-from utils.sources import compare_sources, is_running
+from utils.report import get_headline
+from utils.sources import compare_sources, list_imported, read_sources
 
 # Whose part a file is; whatever else runs is shared.
 PARTS = {'model': 'model', 'data': 'data', 'metrics.py': 'metric', 'loss.py': 'metric'}
 # Share of the largest answer that rounding may change: with another number of threads, and in half
 # precision, on another device or torch, where convolutions may be computed in another way.
 ROUNDING, ROUNDING_ELSEWHERE = 1e-5, 1e-2
-# Options that say where things are or how fast they go, not what is computed.
+# Options that say where things are, how fast they go or what is shown, not what is computed.
 HARMLESS = ('val_list', 'data_root', 'num_workers', 'val_batch_size', 'class_names', 'metrics')
 
 
@@ -69,19 +70,19 @@ class Drift:
             return lines, bool(self.changes)
         pairs = {name: (f'{scores[name]:.4f}', f'{self.trained[name]:.4f}') for name in names}
         differing = [name for name, (now, then) in pairs.items() if now != then]
+        has_drifted = bool(differing) or any(f.is_certain for f in self.findings.values())
         best = self.best_metric if self.best_metric in pairs else names[0]
         lines = [compare_score(name, *pairs[name]) for name in dict.fromkeys([best, *differing])]
         code_changes = self.findings['code'].changes
-        if differing:
+        if has_drifted:
             reasons = ', '.join(self.changes) or 'nothing that is recorded'
             lines.append(f'changed since training: {reasons}')
         elif code_changes:
             lines.append(f'no effect on evaluation: {", ".join(code_changes)}')
-        if differing and code_changes:
+        if has_drifted and code_changes:
             command = shlex.join(['python', *sys.argv, '--use_snapshot'])
             lines.append(f'with the code of that day: {command}')
-        is_certain = any(finding.is_certain for finding in self.findings.values())
-        return lines, bool(differing) or is_certain
+        return lines, has_drifted
 
 
 def compare_score(name, now, then):
@@ -104,16 +105,18 @@ def find_drift(old, new):
         'code': compare_code(old['code'], new['code'], notes),
         'probe': probe,
         'data': compare_data(old, new),
+        'train data': compare_train_data(old, new),
         'options': compare_options(old, new),
         'versions': compare_versions(old, new),
     }
-    scores = {k[4:]: v for k, v in old['metrics'].items() if k[:4] == 'val/' and '/' not in k[4:]}
+    scores = get_headline(old['metrics'], 'val/')
     best_metric = old['args']['best_metric'] or old['args']['metrics'][0]
     return Drift(findings, scores if is_same_list(old, new) else None, best_metric)
 
 
-def advise_snapshot(checkpoint, sources):
+def advise_snapshot(checkpoint, sources=None):
     """For a checkpoint that does not load: which code changed, and the way out; '' when none."""
+    sources = sources or read_sources()
     changes = compare_code(checkpoint.get('code', sources), sources, {}).changes
     if not changes:
         return ''
@@ -123,7 +126,8 @@ def advise_snapshot(checkpoint, sources):
 def compare_code(old, new, notes):
     """Which files that run here changed; `notes` is what speaks for a part's being unharmed."""
     changes = compare_sources(old, new)
-    used = [change for change in changes if is_running(change[0])]
+    running = list_imported()  # of a file that is no Python it is not known
+    used = [change for change in changes if change[0] in running or change[0][-3:] != '.py']
     unused = len(changes) - len(used)
     others = f', apart from {count(unused, "file")} not used here' if unused else ''
     state = f'{count(len(used), "file")} changed' if used else 'unchanged'
@@ -142,18 +146,22 @@ def compare_probes(old, new):
     then, now = old['probe']['answer'], new['probe']['answer']
     if now is None or isinstance(then, str):
         reason = 'with --load_not_strict weights may be missing' if now is None else then
-        return Finding([f'probe: not compared ({reason})'], ['probe not compared'])
+        return Finding([f'probe: not compared ({reason})'])
     if isinstance(now, str):
         return Finding([f'probe: no answer any more ({now})'], ['probe'], is_certain=True)
     if then.shape != now.shape:
         shapes = f'{tuple(then.shape)} -> {tuple(now.shape)}'
         line = f'probe: the answer has another shape, {shapes}'
         return Finding([line], ['probe'], is_certain=True)
-    difference, largest = (then - now).abs().max().item(), then.abs().max().item()
+    # -inf of a model that masks a class, nan of one that diverged: equal where both have it.
+    is_equal = (then == now) | (then.isnan() & now.isnan())
+    difference = (then - now).abs().masked_fill(is_equal, 0).max().item()
+    largest = then.nan_to_num(0, 0, 0).abs().max().item()
     if difference == 0:
         return Finding(['probe: identical'])
     is_elsewhere = any(
-        get_versions(old)[name] != get_versions(new)[name] for name in ('torch', 'cuda', 'device')
+        get_stored_versions(old)[name] != get_stored_versions(new)[name]
+        for name in ('torch', 'cuda', 'device')
     )
     is_coarse = is_elsewhere or new['args']['amp'] != 'off'
     if difference <= largest * (ROUNDING_ELSEWHERE if is_coarse else ROUNDING):
@@ -177,11 +185,23 @@ def compare_data(old, new):
     return Finding([f'data: {Path(now["list"]).name}: {change}'], ['data'])
 
 
+def compare_train_data(old, new):
+    """Whether a resumed training has the list that it began with; an evaluation has none."""
+    then, now = (x['provenance']['data'].get('train', {}) for x in (old, new))
+    facts = [{**fingerprint, 'list': ''} for fingerprint in (then, now)]
+    if not now or facts[0] == facts[1]:
+        return Finding([])
+    counts = f'{then.get("samples")} -> {now["samples"]} samples'
+    return Finding([f'data: {Path(now["list"]).name}: it changed ({counts})'], ['train data'])
+
+
 def is_same_list(old, new):
     """Whether both validate on one list: the same content, or the same path."""
-    old, new = (x['provenance']['data']['val'] for x in (old, new))
-    same_path = Path(old['list']).absolute() == Path(new['list']).absolute()
-    return same_path or ('sha256' in old and old['sha256'] == new.get('sha256'))
+    then, now = (x['provenance']['data']['val'] for x in (old, new))
+    homes = [x['provenance']['directory'] for x in (old, new)]
+    paths = [Path(home, data['list']) for home, data in zip(homes, (then, now), strict=True)]
+    is_same_path = then['list'] == now['list'] or paths[0].resolve() == paths[1].resolve()
+    return is_same_path or ('sha256' in then and then['sha256'] == now.get('sha256'))
 
 
 def is_same_sample(old, new):
@@ -199,12 +219,12 @@ def compare_options(old, new):
 
 def compare_versions(old, new):
     """The versions, and the kind of device, that are not those of training."""
-    then, now = get_versions(old), get_versions(new)
+    then, now = get_stored_versions(old), get_stored_versions(new)
     names = [name for name in then if then[name] != now.get(name)]
     changes = [f'{name} {then[name]} -> {now.get(name)}' for name in names]
     return Finding([f'version: {change}' for change in changes], changes)
 
 
-def get_versions(checkpoint):
+def get_stored_versions(checkpoint):
     """{name: version} of the libraries, and the kind of device."""
     return checkpoint['provenance']['versions'] | {'device': checkpoint['probe']['device']}

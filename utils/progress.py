@@ -9,8 +9,7 @@ from tqdm import tqdm
 class Progress:
     """Iterates over a loader, timing it; `show` prints what the loop has to say.
 
-    After the loop `img_per_s`, `seconds` and `data_wait` (share of the time spent waiting for
-    data) say how fast it went.
+    After the loop `speed` says how fast it went.
     """
 
     def __init__(self, loader, title, print_freq):

@@ -30,7 +30,7 @@ def now():
 def get_provenance(datasets, parent=None):
     """A dict of plain types; `datasets` is {split: (list path, data set)}.
 
-    `parent` is what `describe_checkpoint` says of the checkpoint that training started from.
+    `parent` is what `describe_parent` says of the checkpoint that training started from.
     """
     return {
         'command': shlex.join([Path(sys.orig_argv[0]).name, *sys.orig_argv[1:]]),
@@ -67,7 +67,7 @@ def get_devices():
 
 
 def fingerprint(list_path, dataset):
-    """Whether data are the same, short of reading it all: the list's SHA-256, counts and sizes."""
+    """What tells data apart without reading it all: the list's SHA-256, samples, bytes of files."""
     path = Path(list_path)
     facts = {'list': str(list_path), 'samples': len(dataset)}
     if path.is_file():
@@ -78,14 +78,15 @@ def fingerprint(list_path, dataset):
 
 
 def digest_sample(sample):
-    """SHA-256 over a sample's tensors, arrays and numbers: whether it is preprocessed alike."""
+    """SHA-256 over a sample's tensors, arrays and numbers; its name and other text do not count."""
     digest = hashlib.sha256()
     for key, value in sorted(sample.items()):
-        if isinstance(value, np.ndarray | np.generic | int | float):
+        if isinstance(value, np.ndarray | np.number | np.bool_ | int | float):
             value = torch.as_tensor(value)
         if torch.is_tensor(value):
             digest.update(f'{key} {value.dtype} {tuple(value.shape)}'.encode())
-            digest.update(value.reshape(-1).view(torch.uint8).numpy().tobytes())
+            content = value.detach().cpu().contiguous().view(-1)
+            digest.update(content.view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
 
 
@@ -98,7 +99,7 @@ def digest_file(path):
     return digest.hexdigest()
 
 
-def describe_checkpoint(path, state):
+def describe_parent(path, state):
     """Which file a training started from, and the command that made it."""
     return {
         'path': str(Path(path).absolute()),
@@ -121,6 +122,7 @@ def describe_list_change(old, new, old_rows, new_rows):
         'with other files': sum(new_bytes.get(r, size) != size for r, size in old_bytes.items()),
     }
     text = ', '.join(f'{count(n, "line")} {kind}' for kind, n in changes.items() if n)
-    if before != after or (not old_rows and old.get('sha256') != new.get('sha256')):
+    is_other = any(old.get(name) != new.get(name) for name in ('sha256', 'samples'))
+    if before != after or (is_other and not old_rows):
         return f'{text or "it changed"} ({old["samples"]} -> {new["samples"]} samples)'
     return text or ('its lines are in another order' if old_rows != new_rows else '')

@@ -11,9 +11,16 @@ from utils.tables import append_row, write_rows
 from utils.viz import join_panels, panel_name, write_img
 
 
-def format_scores(scores):
-    """'loss 0.4312 | miou 0.7312 | acc 0.9120': the scores that are not of a single class."""
-    return ' | '.join(f'{name} {value:.4f}' for name, value in scores.items() if '/' not in name)
+def get_headline(scores, prefix=''):
+    """The scores that begin with prefix, named without it; not those of a class, as iou/road."""
+    own = {k.removeprefix(prefix): v for k, v in scores.items() if k.startswith(prefix)}
+    return {name: value for name, value in own.items() if '/' not in name}
+
+
+def format_scores(scores, prefix=''):
+    """'loss 0.4312 | miou 0.7312 | acc 0.9120': the headline."""
+    headline = get_headline(scores, prefix)
+    return ' | '.join(f'{name} {value:.4f}' for name, value in headline.items())
 
 
 class Report:
@@ -52,9 +59,9 @@ class Report:
             'list': self.args.val_list,
             'prefix': self.args.save_prefix,
             'code': drift.code_state,
-            'changes': ' '.join(drift.changes),
+            'changes': '; '.join(drift.changes),
         }
-        headline = {k: f'{v:.6f}' for k, v in scores.items() if '/' not in k}
+        headline = {name: f'{value:.6f}' for name, value in get_headline(scores).items()}
         path = checkpoint.with_name('results.csv')
         try:
             append_row(path, facts | headline)
@@ -71,7 +78,7 @@ class Report:
         ]
 
     def _scores(self, scores):
-        return [f'{name:<11} {value:.4f}' for name, value in scores.items() if '/' not in name]
+        return [f'{name:<11} {value:.4f}' for name, value in get_headline(scores).items()]
 
     def _classes(self, scores):
         kinds = list(dict.fromkeys(name.split('/')[0] for name in scores if '/' in name))

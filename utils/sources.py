@@ -7,14 +7,14 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from contextlib import contextmanager
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).absolute().parent.parent
 MAX_SOURCE_BYTES = 256 * 1024  # a larger text file is no source
 SUFFIXES = ('.py', '.yaml', '.yml', '.cfg', '.ini', '.c', '.cc', '.cpp', '.cu', '.cuh', '.h')
 SCRIPT_SUFFIXES = ('.sh', '.toml')  # copied too, but nothing that is evaluated reads them
-NO_SOURCES = ('checkpoints', '__pycache__')
+NO_SOURCES = ('checkpoints', '__pycache__', 'site-packages')
+MARKS = ('run.json', 'pyvenv.cfg')  # of a run directory and a virtual environment
 SNAPSHOT = 'code'  # its name in a run directory
 
 
@@ -41,35 +41,58 @@ def get_git_state():
 def read_sources(root=ROOT):
     """{path: text} of the code: what git tracks or would track, all of it where there is no git.
 
-    That is text up to MAX_SOURCE_BYTES in the root and in model/; elsewhere files of the suffixes
-    above, in data/ of Python alone, so that a data set beside the code is not read. Nothing hidden,
-    no run directory.
+    That is text up to MAX_SOURCE_BYTES: all of it in model/, elsewhere files of the suffixes above,
+    in data/ of Python alone, so that a data set beside the code is not read. Nothing hidden, no run
+    directory, no virtual environment, and no other text, which may be a log or a key.
     """
     listed = run_git('ls-files', '-z', '-co', '--exclude-standard') if root == ROOT else ''
     names = sorted(set(listed.split('\0')[:-1] or find_files(root)))
-    runs = tuple(name.removesuffix('run.json') for name in names if name.endswith('/run.json'))
-    texts = {name: read_source(root, name) for name in names if not name.startswith(runs)}
+    marks = [name.rpartition('/') for name in names]
+    foreign = tuple(f'{place}/' for place, _, file in marks if place and file in MARKS)
+    texts = {name: read_source(root, name) for name in names if not name.startswith(foreign)}
     return {name: text for name, text in texts.items() if text is not None}
 
 
 def find_files(root):
-    """Names of the files under root, without hidden directories and virtual environments."""
+    """Names of the files under root, without hidden directories."""
     for directory, subdirs, files in os.walk(root):
-        here = Path(directory)
         subdirs[:] = [d for d in subdirs if d[0] != '.' and d not in NO_SOURCES]
-        if 'pyvenv.cfg' in files:
-            subdirs.clear()
-            continue
-        yield from ((here / file).relative_to(root).as_posix() for file in files)
+        yield from ((Path(directory) / file).relative_to(root).as_posix() for file in files)
+
+
+def read_imported(sources):
+    """{path: text} of what runs from this directory but is not among the sources.
+
+    That is code that git ignores or that a link or a submodule leads to, once it is imported.
+    """
+    texts = {name: read_source(ROOT, name) for name in list_imported() - sources.keys()}
+    lost = sorted(name for name, text in texts.items() if text is None)
+    if lost:
+        limit = f'UTF-8 of up to {MAX_SOURCE_BYTES // 1024} KB is'
+        print(f'warning: not kept, though it runs: {", ".join(lost)}; {limit}', file=sys.stderr)
+    return {name: text for name, text in texts.items() if text is not None}
+
+
+def list_imported():
+    """The names of the Python files in this directory that run in this process."""
+    files = [getattr(module, '__file__', None) or '' for module in list(sys.modules.values())]
+    files.append(str(Path(sys.argv[0]).resolve()))  # the script's own __file__ may be a detour
+    names = [file.removeprefix(f'{ROOT}/') for file in files if file.startswith(f'{ROOT}/')]
+    return {name for name in names if name.endswith('.py') and not is_foreign(name)}
+
+
+def is_foreign(name):
+    """Whether a path is hidden, in a run directory or an installed package."""
+    return any(part[0] == '.' or part in NO_SOURCES for part in Path(name).parts)
 
 
 def read_source(root, name):
     """A source file's text; None for anything else."""
-    path, parts = root / name, Path(name).parts
-    if any(part in NO_SOURCES or part[0] == '.' for part in parts):
+    path, parts = Path(root) / name, Path(name).parts
+    if is_foreign(name):
         return None
     suffixes = ('.py',) if parts[0] == 'data' else SUFFIXES + SCRIPT_SUFFIXES
-    if len(parts) > 1 and parts[0] != 'model' and path.suffix not in suffixes:
+    if not (path.suffix in suffixes or parts[0] == 'model' or name == 'requirements.txt'):
         return None
     if not path.is_file() or path.stat().st_size > MAX_SOURCE_BYTES:
         return None
@@ -91,21 +114,13 @@ def write_sources(sources, directory):
         path.write_text(text, encoding='utf-8', newline='')
 
 
-@contextmanager
-def unpack_sources(sources, run_dir):
-    """A directory that holds just these sources: the run's own copy where it is still the same."""
-    snapshot = Path(run_dir) / SNAPSHOT
-    if read_sources(snapshot) == sources:
-        yield snapshot
-        return
-    with tempfile.TemporaryDirectory() as directory:
-        write_sources(sources, directory)
-        yield Path(directory)
-
-
 def run_snapshot(script, sources, run_dir, argv):
     """Runs a script of the sources as they were, from this directory; returns its exit code."""
-    with unpack_sources(sources, run_dir) as directory:
+    with tempfile.TemporaryDirectory() as temporary:
+        directory = Path(run_dir) / SNAPSHOT
+        if read_sources(directory) != sources:  # of another epoch, or without its run directory
+            directory = Path(temporary)
+            write_sources(sources, directory)
         print(f'with the code in {directory}', flush=True)
         # -B: no compiled files, so that the copy stays what it is
         return subprocess.call([sys.executable, '-B', directory / script, *argv])
@@ -119,7 +134,7 @@ def compare_sources(old, new):
     changes = []
     for name in sorted(old.keys() | new.keys()):
         before, after = old.get(name, ''), new.get(name, '')
-        if not name.endswith(SUFFIXES) or before == after:
+        if before == after or not (name.endswith(SUFFIXES) or name.startswith('model/')):
             continue
         diff = list(difflib.unified_diff(before.splitlines(), after.splitlines(), n=0))[2:]
         signs = [line[0] for line in diff]
@@ -133,10 +148,3 @@ def is_same_code(before, after):
         return ast.dump(ast.parse(before)) == ast.dump(ast.parse(after))
     except SyntaxError:
         return False
-
-
-def is_running(name):
-    """Whether a source file runs in this process; of one that is no Python it is not known."""
-    files = [getattr(module, '__file__', None) or '' for module in list(sys.modules.values())]
-    found = [file for file in files if file.endswith(name) and Path(file).resolve() == ROOT / name]
-    return bool(found) or not name.endswith('.py')

@@ -19,7 +19,7 @@ from utils.arg_parser import Parser
 from utils.checkpoint import load_checkpoint
 from utils.classes import get_class_names
 from utils.drift import advise_snapshot, find_drift
-from utils.errors import UserError, one_line_errors, undo_on_error
+from utils.errors import UserError, one_line, one_line_errors, undo_on_error
 from utils.logger import Recorder
 from utils.progress import Progress
 from utils.provenance import digest_sample, get_provenance
@@ -122,7 +122,8 @@ def main(args):
     checkpoint = load_checkpoint(args.load_model_path)
     if args.use_snapshot:
         return evaluate_with_snapshot(args.load_model_path, checkpoint)
-    sources = read_sources()  # first: what is edited from now on is not what runs
+    # First: what is edited from now on does not run.
+    sources = read_sources(others=checkpoint.get('code', ()))
     set_up_torch(args)
     evaluator = Evaluator(args, load_model(args, checkpoint, sources))
     sources |= read_imported(sources)
@@ -149,12 +150,12 @@ def load_model(args, checkpoint, sources):
     """The model with the checkpoint's weights; an error names the code that has changed since."""
     try:
         return select_model(args, checkpoint)
-    except Exception as error:
+    except (UserError, ImportError, AttributeError, TypeError) as error:
         advice = advise_snapshot(checkpoint, sources)
         if not advice:
             raise
         kind = '' if isinstance(error, UserError) else f'{type(error).__name__}: '
-        raise UserError(f'{kind}{error}{advice}') from error
+        raise UserError(f'{kind}{one_line(error)}{advice}') from error
 
 
 def evaluate_with_snapshot(path, checkpoint):

@@ -16,7 +16,7 @@ from utils.arg_parser import (
     seed_int,
     write_args,
 )
-from utils.errors import UserError, choose, nearest
+from utils.errors import UnknownNameError, UserError, choose, nearest
 
 # What eval.py does not take over from a checkpoint: these belong to one command, not to the model.
 NOT_INHERITED = (
@@ -130,7 +130,7 @@ def get_train_args(argv=None):
 def get_test_args(argv=None):
     """The options of eval.py; what was not typed comes from the checkpoint itself."""
     parser = parse_test_args(Parser(description='Score a checkpoint.'))
-    typed, checkpoint = parser.parse_args(argv), {}
+    typed = parser.parse_args(argv)
     if not typed.load_model_path:
         parser.error('give --load_model_path: the checkpoint to score')
     if typed.use_snapshot:
@@ -141,10 +141,13 @@ def get_test_args(argv=None):
 
     try:
         checkpoint = load_checkpoint(typed.load_model_path)
-        stored = Namespace(**get_inherited(checkpoint.get('args', {})))
-        return prepare_test_args(parser.parse_args(argv, stored))
-    except UserError as error:  # perhaps a name that today's code has no longer
-        return parser.error(f'{error}{advise_snapshot(checkpoint)}')
+        stored = get_inherited(checkpoint.get('args', {}))
+        return prepare_test_args(parser.parse_args(argv, Namespace(**stored)))
+    except UnknownNameError as error:
+        is_gone = f"'{error.name}'" in str(stored)  # from today's code, not mistyped
+        return parser.error(f'{error}{advise_snapshot(checkpoint) if is_gone else ""}')
+    except UserError as error:
+        return parser.error(error)
 
 
 def get_inherited(args):
@@ -168,14 +171,7 @@ def prepare_train_args(args):
     if args.best_metric not in ('', 'loss', *args.metrics):
         near = nearest(args.best_metric, args.metrics)
         raise UserError(f"--best_metric '{args.best_metric}' is not among --metrics{near}")
-    prepare_common_args(args)
-    model_dir = get_train_model_dir(args)
-    if not (args.resume or args.overwrite) and list(model_dir.glob('*.pth')):
-        raise UserError(
-            f'{model_dir} holds a run already: --resume goes on with it, another --save_prefix '
-            'starts beside it, --overwrite throws it away'
-        )
-    return args
+    return prepare_common_args(args)
 
 
 def prepare_test_args(args):
@@ -234,7 +230,7 @@ def get_test_result_dir(args):
 def get_changed_args(args):
     """{name: value} of train.py's options that are not at their defaults."""
     defaults = vars(parse_train_args(Parser()).parse_args([]))
-    return {name: value for name, value in vars(args).items() if value != defaults[name]}
+    return {name: value for name, value in vars(args).items() if value != defaults.get(name)}
 
 
 def save_args(args, save_dir, parse_args=parse_train_args):

@@ -21,8 +21,8 @@ from utils.optim import select_average, select_optimizer, select_scaler, select_
 from utils.progress import Progress
 from utils.provenance import describe_parent, get_provenance
 from utils.report import format_scores, get_headline
-from utils.run_record import RunRecord, lock_run
-from utils.sources import read_imported, read_sources
+from utils.run_record import RunRecord, check_unused, lock_run
+from utils.sources import SNAPSHOT, read_imported, read_sources
 from utils.torch_utils import seed_step, select_device, set_up_torch, split_batch, unwrap
 from utils.viz import gen_imgs_to_write
 
@@ -33,9 +33,10 @@ class Trainer:
     """Trains args.model_type on args.train_list and scores it on args.val_list."""
 
     def __init__(self, args):
-        sources = read_sources()  # first: what is edited from now on is not what runs
-        set_up_torch(args)
         self.args, self.model_dir = args, get_train_model_dir(args)
+        before = read_sources(self.model_dir / SNAPSHOT) if args.resume else {}
+        sources = read_sources(others=before)  # first: what is edited from now on does not run
+        set_up_torch(args)
         self.best_metric = args.best_metric or args.metrics[0]
         self.train_loader = select_train_loader(args)
         parent = load_checkpoint(args.load_model_path) if args.load_model_path else None
@@ -232,6 +233,8 @@ def main(args):
     model_dir = get_train_model_dir(args)
     is_new = not model_dir.exists()
     with lock_run(model_dir), undo_on_error(model_dir, is_new):
+        if not (args.resume or args.overwrite):
+            check_unused(model_dir)
         trainer = Trainer(args)
         best = trainer.train()
     if best['epoch']:

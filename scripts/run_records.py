@@ -4,6 +4,7 @@ import fcntl
 import json
 import math
 import sys
+from argparse import Namespace
 from pathlib import Path
 
 PROJECT = Path(__file__).resolve().parent.parent
@@ -46,6 +47,7 @@ def load_checkpoint(path):
     It alone needs torch.
     """
     sys.path.insert(0, str(PROJECT))
+    from options import get_changed_args
     from utils import checkpoint
 
     try:
@@ -54,7 +56,8 @@ def load_checkpoint(path):
         die(error)
     args = state.get('args', {})
     facts = {name: state[name] for name in ('epoch', 'best') if name in state}
-    facts |= {'args': args, 'changed': args, 'epochs': args.get('epochs', '?')}
+    changed = get_changed_args(Namespace(**args))
+    facts |= {'args': args, 'changed': changed, 'epochs': args.get('epochs', '?')}
     facts |= {'name': path.name, 'path': path, 'status': 'a checkpoint'}
     facts |= {'sources': state.get('code', {})}
     return BLANK | state.get('provenance', {}) | facts

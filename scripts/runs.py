@@ -1,4 +1,4 @@
-"""Lists, compares and explains the runs in checkpoints/. Needs nothing but Python.
+"""Lists, compares and explains the runs in checkpoints/. Needs only Python; torch too for an X.pth.
 
 python scripts/runs.py list                  every run: status, epochs, best score, date, options
 python scripts/runs.py diff A B              what differs: options, code, data, versions
@@ -124,7 +124,7 @@ def print_command(args):
     """The command that makes a run again: that day's code and options, beside the old run."""
     run = find_run(args.dir, args.a)
     if not (run['path'] / 'args.txt').exists():
-        die(f'{run["path"]} has no args.txt any more')
+        die(f'{run["path"]} has no args.txt: name a run directory')
     home = Path(run['directory'])  # its lists may be relative to that
     home = home if run['path'].resolve().is_relative_to(home) else PROJECT
     path = os.path.relpath(run['path'], home)

@@ -16,11 +16,14 @@ have = {canonicalize_name(d.metadata['Name']): d.version for d in distributions(
 if 'opencv-python-headless' in have:
     have['opencv-python'] = have['opencv-python-headless']
 for line in open('requirements.txt'):
-    if line := line.partition('#')[0].strip():
-        wanted = Requirement(line)
-        version = have.get(canonicalize_name(wanted.name))
-        if version is None or not wanted.specifier.contains(version, prereleases=True):
-            sys.exit(1)
+    line = line.partition('#')[0].strip()
+    if not line or line.startswith('-'):  # an option of pip
+        continue
+    wanted = Requirement(line)
+    version = have.get(canonicalize_name(wanted.name), '')
+    is_needed = not wanted.marker or wanted.marker.evaluate()
+    if is_needed and not (version and wanted.specifier.contains(version, prereleases=True)):
+        sys.exit(1)
 sys.exit(sys.version_info < (3, 10))
 EOF
 }

@@ -8,6 +8,7 @@ import torch
 
 from utils import checkpoint
 from utils.checkpoint import get_weights, load_checkpoint, save_checkpoint
+from utils.files import replace_file
 
 
 @pytest.fixture
@@ -35,6 +36,17 @@ def test_a_save_that_fails_leaves_the_older_file_and_no_leftover(path, monkeypat
     monkeypatch.undo()
     assert load_checkpoint(path)['epoch'] == 3
     assert list(path.parent.iterdir()) == [path]
+
+
+def test_two_processes_that_write_one_file_do_not_disturb_each_other(tmp_path, monkeypatch):
+    path, pids = tmp_path / 'rows.csv', iter([1, 2])
+    monkeypatch.setattr('utils.files.os.getpid', lambda: next(pids))
+    with replace_file(path) as one:
+        with replace_file(path) as two:
+            two.write('two')
+        assert path.read_text() == 'two'
+        one.write('one')
+    assert path.read_text() == 'one'
 
 
 def test_every_flipped_bit_is_caught_or_harmless(path):

@@ -48,6 +48,12 @@ def read_log(directory):
         return list(csv.DictReader(file))
 
 
+def test_what_a_killed_save_left_is_cleared_away(tmp_path):
+    (tmp_path / '.last.pth.123.tmp').touch()
+    with Logger(tmp_path).open(epoch=1):
+        assert not list(tmp_path.glob('.*.tmp'))
+
+
 def test_log_csv_has_a_line_an_epoch_and_goes_on_after_the_last_one(tmp_path):
     with Logger(tmp_path).open() as logger:
         for epoch in (1, 2, 3):

@@ -99,11 +99,7 @@ def test_a_plain_state_dict_has_no_options_to_take_over(tmp_path, toy_val_list):
     torch.save({'weight': torch.zeros(1)}, tmp_path / 'plain.pth')
     typed = f'--load_model_path {tmp_path / "plain.pth"} --val_list {toy_val_list} --num_classes 9'
     args = get_test_args(typed.split())
-    assert (args.num_classes, args.model_type, args.metrics) == (
-        9,
-        'base_model',
-        ['miou', 'acc', 'mdice'],
-    )
+    assert (args.num_classes, args.model_type, args.loss) == (9, 'base_model', 'ce')
 
 
 def test_a_name_that_the_code_has_no_longer_points_to_the_snapshot(checkpoint, capsys, monkeypatch):
@@ -111,19 +107,12 @@ def test_a_name_that_the_code_has_no_longer_points_to_the_snapshot(checkpoint, c
     state = load_checkpoint(path)
     save_checkpoint(state | {'code': {'model/model_entry.py': 'MODELS = {...}'}}, path)
     monkeypatch.delitem(MODELS, state['args']['model_type'])
-    with pytest.raises(SystemExit):
-        get_test_args(['--load_model_path', str(path)])
-    assert '--use_snapshot runs the code of then' in capsys.readouterr().err
-
-
-def test_a_directory_that_holds_a_run_is_not_written_over(checkpoint, make_args, capsys, tmp_path):
-    (tmp_path / 'run').mkdir()
-    checkpoint[0].rename(tmp_path / 'run' / 'last.pth')
-    with pytest.raises(SystemExit):
-        make_args()
-    message = capsys.readouterr().err
-    assert all(word in message for word in ('--resume', '--save_prefix', '--overwrite'))
-    assert make_args('--overwrite').overwrite
+    for option, is_advised in [([], True), (['--model_type', 'tyo'], False)]:
+        with pytest.raises(SystemExit):
+            get_test_args(['--load_model_path', str(path), *option])
+        message = capsys.readouterr().err
+        assert 'unknown --model_type' in message
+        assert ('--use_snapshot runs the code of then' in message) == is_advised
 
 
 def test_options_prints_where_a_run_would_go():

@@ -96,6 +96,12 @@ def test_a_run_that_is_being_trained_is_left_alone_and_who_trains_it_is_said(
     assert [path.name for path in run.iterdir()] == ['.lock']
 
 
+def test_a_run_directory_that_cannot_be_made_is_one_line(tmp_path):
+    (tmp_path / 'file').touch()
+    with pytest.raises(UserError, match='cannot write to .*/file'), lock_run(tmp_path / 'file'):
+        pass
+
+
 def test_a_killed_process_gives_its_lock_back_though_its_children_live(tmp_path):
     script = """
 import os, pathlib, sys, time
@@ -266,7 +272,7 @@ def test_runs_beside_the_code_are_no_sources(tmp_path):
 
 def test_code_is_that_of_the_start_and_code_of_earlier_epochs_stays(make_args, monkeypatch):
     project = {'options.py': 'x = 1\n'}
-    monkeypatch.setattr('train.read_sources', project.copy)
+    monkeypatch.setattr('train.read_sources', lambda *_, **__: project.copy())
     trainer = Trainer(make_args('--epochs', 1))
     project['options.py'] = 'x = 2\n'  # edited while it runs
     trainer.train()
@@ -287,13 +293,22 @@ def test_virtual_environments_are_no_sources(tmp_path):
     assert read_sources(tmp_path) == {}
 
 
+def test_code_that_was_kept_before_is_looked_at_again(tmp_path, monkeypatch):
+    monkeypatch.setattr(sources, 'ROOT', make_project(tmp_path))
+    run_git(tmp_path, 'init')
+    known = read_sources(tmp_path)
+    assert 'model/ignored.log' not in known
+    more = read_sources(tmp_path, others=['model/ignored.log', 'model/gone.py'])
+    assert more == known | {'model/ignored.log': 'x\n'}
+
+
 def test_code_that_runs_is_kept_wherever_it_comes_from(monkeypatch, capsys):
     listed = read_sources()
     text = listed.pop('loss.py')  # as if git ignored it
     assert read_imported(listed) == {'loss.py': text}
     monkeypatch.setattr(sources, 'MAX_SOURCE_BYTES', 10)
     assert read_imported(listed) == {}
-    assert 'not kept, though it runs: loss.py' in capsys.readouterr().err
+    assert 'neither stored nor compared, though it runs: loss.py' in capsys.readouterr().err
 
 
 def test_the_copy_in_a_run_directory_holds_every_module(make_args):

@@ -89,6 +89,22 @@ def test_going_on_after_two_epochs_is_training_straight_through(make_args, tmp_p
     assert [row['epoch'] for row in read_log(resumed)] == ['3', '4']
 
 
+def test_a_directory_that_holds_a_run_is_not_written_over(make_args):
+    main(make_args('--epochs', 1))
+    with pytest.raises(ValueError, match='holds a run already') as error:
+        main(make_args('--epochs', 1))
+    for word in ('--resume', '--save_prefix', '--overwrite'):
+        assert word in str(error.value)
+    main(make_args('--epochs', 1, '--overwrite'))
+
+
+def test_an_error_before_the_run_leaves_no_directory(make_args, monkeypatch, tmp_path):
+    monkeypatch.setattr('conftest.ToyNet.__init__', None)
+    with pytest.raises(TypeError):
+        main(make_args())
+    assert not (tmp_path / 'run').exists()
+
+
 def test_a_finished_run_says_so_and_does_nothing(make_args, capsys):
     model_dir = train(make_args('--epochs', 1)).model_dir
     before = {path.name: path.stat().st_mtime_ns for path in model_dir.iterdir()}

@@ -15,6 +15,7 @@ from utils.sources import compare_sources, list_imported, read_sources
 
 # Whose part a file is; whatever else runs is shared.
 PARTS = {'model': 'model', 'data': 'data', 'metrics.py': 'metric', 'loss.py': 'metric'}
+APART = ('tests', 'scripts')  # no part of what runs
 # Share of the largest answer that rounding may change: with another number of threads, and in half
 # precision, on another device or torch, where convolutions may be computed in another way.
 ROUNDING, ROUNDING_ELSEWHERE = 1e-5, 1e-2
@@ -116,11 +117,14 @@ def find_drift(old, new):
 
 def advise_snapshot(checkpoint, sources=None):
     """For a checkpoint that does not load: which code changed, and the way out; '' when none."""
-    sources = sources or read_sources()
-    changes = compare_code(checkpoint.get('code', sources), sources, {}).changes
-    if not changes:
+    stored = checkpoint.get('code', {})
+    sources = sources or read_sources(others=stored)
+    # All, not what runs alone: a module that cannot be imported does not run.
+    changes = compare_sources(stored or sources, sources)
+    names = [n for n, *_, is_layout in changes if not is_layout and n.split('/')[0] not in APART]
+    if not names:
         return ''
-    return f'; changed since training: {", ".join(changes)}; --use_snapshot runs the code of then'
+    return f'; changed since training: {", ".join(names)}; --use_snapshot runs the code of then'
 
 
 def compare_code(old, new, notes):
@@ -191,8 +195,10 @@ def compare_train_data(old, new):
     facts = [{**fingerprint, 'list': ''} for fingerprint in (then, now)]
     if not now or facts[0] == facts[1]:
         return Finding([])
-    counts = f'{then.get("samples")} -> {now["samples"]} samples'
-    return Finding([f'data: {Path(now["list"]).name}: it changed ({counts})'], ['train data'])
+    is_same_list = all(then.get(name) == now.get(name) for name in ('sha256', 'samples'))
+    change = f'it changed ({then.get("samples")} -> {now["samples"]} samples)'
+    change = 'its files have other sizes' if is_same_list else change
+    return Finding([f'data: {Path(now["list"]).name}: {change}'], ['train data'])
 
 
 def is_same_list(old, new):

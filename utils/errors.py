@@ -14,6 +14,14 @@ class UserError(ValueError):
     exit_code = 2
 
 
+class UnknownNameError(UserError):
+    """A table does not have `name`."""
+
+    def __init__(self, message, name):
+        super().__init__(message)
+        self.name = name
+
+
 class BusyError(UserError):
     """Another process does it already; scripts that share work pass on to the next."""
 
@@ -31,7 +39,8 @@ def choose(table, name, option, file):
     if name in table:
         return table[name]
     names = ', '.join(table)
-    raise UserError(f"unknown --{option} '{name}'{nearest(name, table)} ({file} has {names})")
+    message = f"unknown --{option} '{name}'{nearest(name, table)} ({file} has {names})"
+    raise UnknownNameError(message, name)
 
 
 def one_line(error):
@@ -62,11 +71,15 @@ def one_line_errors(when_stopped='stopped'):
 
 @contextmanager
 def undo_on_error(directory, is_new):
-    """Takes a new directory away again when a UserError comes before its first checkpoint."""
+    """Takes a new directory away again when an error leaves it empty, or it is a UserError and
+    comes before the first checkpoint.
+    """
     try:
         yield
-    except UserError:
-        if is_new and not list(directory.glob('*.pth')):
+    except BaseException as error:
+        is_empty = not [path for path in directory.glob('*') if path.name != '.lock']
+        is_mistake = isinstance(error, UserError) and not list(directory.glob('*.pth'))
+        if is_new and (is_empty or is_mistake):
             shutil.rmtree(directory, ignore_errors=True)
         raise
 

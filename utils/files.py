@@ -9,11 +9,11 @@ from pathlib import Path
 def replace_file(path, mode='w', is_synced=False):
     """A file to write to that becomes `path` at the end: a reader sees the old one or the new one.
 
-    It is written beside `path`, and gone when the block fails. With is_synced the new one is on the
-    disk before it takes the old one's place, so that a power cut leaves one of the two as well.
+    It is written beside `path`, and removed when the block fails. With is_synced the new one is on
+    the disk before it takes the old one's place, so that a power cut leaves one of the two as well.
     """
     path = Path(path)
-    tmp = path.with_name(f'.{path.name}.tmp')
+    tmp = path.with_name(f'.{path.name}.{os.getpid()}.tmp')
     text = {} if 'b' in mode else {'encoding': 'utf-8', 'newline': ''}
     try:
         with tmp.open(mode, **text) as file:

@@ -57,6 +57,8 @@ class Logger:
     def open(self, epoch=0):
         """Goes on after `epoch`; 0 starts afresh and clears what an earlier run wrote."""
         self.model_dir.mkdir(parents=True, exist_ok=True)
+        for half in self.model_dir.glob('.*.pth.*.tmp'):  # of a save that was killed
+            half.unlink()
         if epoch == 0:
             self._clear()
         self.rows = [r for r in read_rows(self.log_path) if int(r['epoch']) <= epoch]

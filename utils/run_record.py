@@ -8,7 +8,7 @@ import sys
 from contextlib import contextmanager
 from pathlib import Path
 
-from utils.errors import BusyError
+from utils.errors import BusyError, UserError
 from utils.files import replace_file
 from utils.provenance import now
 from utils.sources import SNAPSHOT, read_sources, run_git, write_sources
@@ -25,7 +25,7 @@ class RunRecord:
     def continue_from(self, checkpoint, changes):
         """Keeps where the run came from, how it ran until now and, in lines, what changed then."""
         provenance = checkpoint['provenance']
-        # Its own earlier ones stand before it in the list.
+        # The list is flat: what the checkpoint held as 'earlier' stands before it, not in it.
         until = {'earlier': [], 'until_epoch': checkpoint['epoch'], 'changes': changes}
         earlier = [*provenance['earlier'], provenance | until]
         self.provenance |= {'parent': provenance['parent'], 'earlier': earlier}
@@ -77,11 +77,16 @@ class RunRecord:
 def lock_run(model_dir):
     """Keeps other processes from training in model_dir meanwhile; BusyError says who does already.
 
-    The system takes the lock back when a process ends, however it ends. It is one of lockf: one of
-    flock would be held on to by loading processes that live a little longer.
+    The system takes the lock back when a process ends, however it ends. lockf, not flock: loading
+    processes inherit a flock, and may outlive this one. Nothing else in this process may open
+    .lock, for to close it again gives the lock up.
     """
-    model_dir.mkdir(parents=True, exist_ok=True)
-    with (model_dir / '.lock').open('a+', encoding='utf-8') as file:
+    try:
+        model_dir.mkdir(parents=True, exist_ok=True)
+        lock = (model_dir / '.lock').open('a+', encoding='utf-8')
+    except OSError as error:
+        raise UserError(f'cannot write to {model_dir}: {error.strerror}') from error
+    with lock as file:
         try:
             fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
@@ -93,3 +98,12 @@ def lock_run(model_dir):
         file.write(f'process {os.getpid()} on {socket.gethostname()} since {now()}')
         file.flush()
         yield
+
+
+def check_unused(model_dir):
+    """UserError when model_dir holds a run that a new one would write over."""
+    if list(model_dir.glob('*.pth')):
+        raise UserError(
+            f'{model_dir} holds a run already: --resume goes on with it, another --save_prefix '
+            'starts beside it, --overwrite throws it away'
+        )

@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+import sysconfig
 import tempfile
 from pathlib import Path
 
@@ -14,6 +15,7 @@ MAX_SOURCE_BYTES = 256 * 1024  # a larger text file is no source
 SUFFIXES = ('.py', '.yaml', '.yml', '.cfg', '.ini', '.c', '.cc', '.cpp', '.cu', '.cuh', '.h')
 SCRIPT_SUFFIXES = ('.sh', '.toml')  # copied too, but nothing that is evaluated reads them
 NO_SOURCES = ('checkpoints', '__pycache__', 'site-packages')
+STDLIB = f'{sysconfig.get_path("stdlib")}/'  # in this directory, when a conda environment is
 MARKS = ('run.json', 'pyvenv.cfg')  # of a run directory and a virtual environment
 SNAPSHOT = 'code'  # its name in a run directory
 
@@ -38,15 +40,16 @@ def get_git_state():
     }
 
 
-def read_sources(root=ROOT):
+def read_sources(root=ROOT, others=()):
     """{path: text} of the code: what git tracks or would track, all of it where there is no git.
 
     That is text up to MAX_SOURCE_BYTES: all of it in model/, elsewhere files of the suffixes above,
     in data/ of Python alone, so that a data set beside the code is not read. Nothing hidden, no run
-    directory, no virtual environment, and no other text, which may be a log or a key.
+    directory, no virtual environment, and no other text, which may be a log or a key. `others` are
+    names to look at besides: of code that was kept before.
     """
     listed = run_git('ls-files', '-z', '-co', '--exclude-standard') if root == ROOT else ''
-    names = sorted(set(listed.split('\0')[:-1] or find_files(root)))
+    names = sorted({*(listed.split('\0')[:-1] or find_files(root)), *others})
     marks = [name.rpartition('/') for name in names]
     foreign = tuple(f'{place}/' for place, _, file in marks if place and file in MARKS)
     texts = {name: read_source(root, name) for name in names if not name.startswith(foreign)}
@@ -68,8 +71,9 @@ def read_imported(sources):
     texts = {name: read_source(ROOT, name) for name in list_imported() - sources.keys()}
     lost = sorted(name for name, text in texts.items() if text is None)
     if lost:
-        limit = f'UTF-8 of up to {MAX_SOURCE_BYTES // 1024} KB is'
-        print(f'warning: not kept, though it runs: {", ".join(lost)}; {limit}', file=sys.stderr)
+        limit = f'only UTF-8 files up to {MAX_SOURCE_BYTES // 1024} KB are'
+        line = f'neither stored nor compared, though it runs: {", ".join(lost)} ({limit})'
+        print(f'warning: {line}', file=sys.stderr)
     return {name: text for name, text in texts.items() if text is not None}
 
 
@@ -77,7 +81,8 @@ def list_imported():
     """The names of the Python files in this directory that run in this process."""
     files = [getattr(module, '__file__', None) or '' for module in list(sys.modules.values())]
     files.append(str(Path(sys.argv[0]).resolve()))  # the script's own __file__ may be a detour
-    names = [file.removeprefix(f'{ROOT}/') for file in files if file.startswith(f'{ROOT}/')]
+    own = [file for file in files if not file.startswith(STDLIB)]
+    names = [file.removeprefix(f'{ROOT}/') for file in own if file.startswith(f'{ROOT}/')]
     return {name for name in names if name.endswith('.py') and not is_foreign(name)}
 
 

@@ -1,5 +1,7 @@
 """One toy net, one toy list, one set of toy options, and what the tests share."""
 
+import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -14,10 +16,13 @@ from torch import nn
 from model.model_entry import MODELS
 from model.submodules import conv2d_bn_relu
 from options import get_train_args
+from train import Trainer
+from utils.checkpoint import load_checkpoint
 from utils.sources import read_sources, write_sources
 
 ROOT = Path(__file__).parent.parent
 CAMVID = ROOT.parent / 'shared' / 'camvid'
+RUN = 'checkpoints/base_model_first'  # of trained_clone
 SIZE = (32, 48)  # H, W of the toy images
 
 cv2.setNumThreads(1)
@@ -111,3 +116,42 @@ def run_python(*command, cwd=ROOT, **kwargs):
     """Runs python with a command line as a person would; returns the finished process."""
     command = [sys.executable, *map(str, command)]
     return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=200, **kwargs)
+
+
+@pytest.fixture
+def clone(trained_clone, tmp_path):
+    """A project with a trained run, to edit."""
+    return shutil.copytree(trained_clone, tmp_path / 'project')
+
+
+def edit(path, old, new):
+    """Replaces the one place of a file that reads `old`."""
+    text = path.read_text()
+    assert text.count(old) == 1, f'{path} holds {old!r} {text.count(old)} times'
+    path.write_text(text.replace(old, new))
+
+
+def evaluate(clone, *options, path=f'{RUN}/best.pth', code=0):
+    """The lines that eval.py prints."""
+    process = run_python('eval.py', '--load_model_path', path, *options, cwd=clone)
+    assert process.returncode == code, process.stderr
+    return process.stdout.splitlines()
+
+
+def train(args):
+    """The Trainer that has trained with these args."""
+    trainer = Trainer(args)
+    trainer.train()
+    return trainer
+
+
+def read_record(trainer):
+    """run.json, read."""
+    return json.loads((trainer.model_dir / 'run.json').read_text())
+
+
+def get_training_scores(clone):
+    """'miou 0.1234' and so on, as the end of training printed them."""
+    metrics = load_checkpoint(clone / RUN / 'best.pth')['metrics']
+    names = ('loss', 'miou', 'acc', 'mdice')
+    return {name: f'{name} {metrics[f"val/{name}"]:.4f}' for name in names}

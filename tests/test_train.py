@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import run_python, write_list
+from conftest import run_python, train, write_list
 
 from eval import Evaluator
 from model.model_entry import select_model
@@ -14,12 +14,6 @@ from options import get_test_args, get_train_model_dir
 from train import Trainer, main
 from utils.checkpoint import load_checkpoint
 from utils.errors import one_line_errors
-
-
-def train(args):
-    trainer = Trainer(args)
-    trainer.train()
-    return trainer
 
 
 def read_log(args):
@@ -87,22 +81,6 @@ def test_going_on_after_two_epochs_is_training_straight_through(make_args, tmp_p
     assert train(resumed).num_steps == 8
     assert are_equal(get_learned(straight), get_learned(resumed))
     assert [row['epoch'] for row in read_log(resumed)] == ['3', '4']
-
-
-def test_a_directory_that_holds_a_run_is_not_written_over(make_args):
-    main(make_args('--epochs', 1))
-    with pytest.raises(ValueError, match='holds a run already') as error:
-        main(make_args('--epochs', 1))
-    for word in ('--resume', '--save_prefix', '--overwrite'):
-        assert word in str(error.value)
-    main(make_args('--epochs', 1, '--overwrite'))
-
-
-def test_an_error_before_the_run_leaves_no_directory(make_args, monkeypatch, tmp_path):
-    monkeypatch.setattr('conftest.ToyNet.__init__', None)
-    with pytest.raises(TypeError):
-        main(make_args())
-    assert not (tmp_path / 'run').exists()
 
 
 def test_a_finished_run_says_so_and_does_nothing(make_args, capsys):

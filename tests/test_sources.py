@@ -1,0 +1,134 @@
+"""Which files are the code, and their copy."""
+
+import shutil
+import subprocess
+
+import pytest
+from conftest import ROOT, train
+
+from utils import sources
+from utils.provenance import get_provenance
+from utils.sources import read_imported, read_sources, write_sources
+
+
+def make_project(directory):
+    """A directory with one file of each kind that matters."""
+    texts = {
+        'options.py': 'x = 1\r\n',
+        'model/net.py': 'y = 2\n',
+        'requirements.txt': 'torch\n',
+        'key.json': '{"secret": 1}\n',
+        'train.log': 'epoch 1\n',
+        'data/own.py': 'z = 3\n',
+        'data/list.txt': 'a b\n',
+        'camvid/list.txt': 'a b\n',
+        'model/ops.cu': '// fast\n',
+        'model/widths.json': '[1]\n',
+        'labels/1.json': '[1]\n',
+        'checkpoints/run/args.txt': '--lr 1\n',
+        '.env': 'SECRET=1\n',
+        'model/ignored.log': 'x\n',
+        'large.txt': 'x' * 300_000,
+    }
+    for name, text in texts.items():
+        (directory / name).parent.mkdir(parents=True, exist_ok=True)
+        (directory / name).write_text(text, newline='')
+    (directory / 'weights.bin').write_bytes(b'\0\1\2')
+    (directory / 'camvid' / '1.png').write_bytes(b'pixels')
+    (directory / '.gitignore').write_text('*.log\n')
+    return directory
+
+
+SOURCES = ['data/own.py', 'model/net.py', 'model/ops.cu', 'model/widths.json']
+SOURCES += ['options.py', 'requirements.txt']
+
+
+def run_git(directory, *command):
+    identity = ['-c', 'user.name=a', '-c', 'user.email=a@b']
+    subprocess.run(['git', '-C', directory, *identity, *command], check=True, capture_output=True)
+
+
+def test_sources_are_text_and_neither_data_nor_checkpoints_nor_hidden(tmp_path):
+    with_ignored = sorted([*SOURCES, 'model/ignored.log'])  # there is no git to say so
+    assert sorted(read_sources(make_project(tmp_path))) == with_ignored
+
+
+@pytest.mark.skipif(not shutil.which('git'), reason='git is not there')
+def test_git_says_what_is_a_source_and_what_has_changed(tmp_path, monkeypatch):
+    monkeypatch.setattr(sources, 'ROOT', make_project(tmp_path))
+    assert sources.get_git_state() is None
+    run_git(tmp_path, 'init', '-b', 'trunk')
+    run_git(tmp_path, 'add', 'options.py', '.gitignore')
+    run_git(tmp_path, 'commit', '-m', 'first')
+    assert sorted(read_sources(tmp_path)) == SOURCES  # also what git would track
+    state = sources.get_git_state()
+    assert (len(state['commit']), state['branch'], state['is_dirty']) == (40, 'trunk', True)
+    (tmp_path / 'options.py').unlink()  # tracked, and gone
+    assert 'options.py' not in read_sources(tmp_path)
+
+
+@pytest.mark.skipif(not shutil.which('git'), reason='git is not there')
+def test_uncommitted_changes_are_saved_as_a_file(make_args, tmp_path, monkeypatch):
+    project = make_project(tmp_path / 'project')
+    run_git(project, 'init')
+    run_git(project, 'add', 'options.py')
+    run_git(project, 'commit', '-m', 'first')
+    (project / 'options.py').write_text('x = 2\n')
+    monkeypatch.setattr(sources, 'ROOT', project)
+    trainer = train(make_args('--epochs', 1))
+    assert '+x = 2' in (trainer.model_dir / 'uncommitted.diff').read_text()
+
+
+def test_a_copy_of_the_sources_is_exact_and_holds_nothing_else(tmp_path):
+    project = make_project(tmp_path / 'project')
+    (tmp_path / 'copy').mkdir()
+    (tmp_path / 'copy' / 'old.py').touch()
+    write_sources(read_sources(project), tmp_path / 'copy')
+    assert read_sources(tmp_path / 'copy') == read_sources(project)
+    assert (tmp_path / 'copy' / 'options.py').read_bytes() == b'x = 1\r\n'
+    assert not (tmp_path / 'copy' / 'old.py').exists()
+
+
+def test_runs_beside_the_code_are_no_sources(tmp_path):
+    project = make_project(tmp_path)
+    for run in ('runs/a', 'b'):
+        write_sources({'run.json': '{}', 'code/options.py': 'x = 1\n'}, project / run)
+    assert sorted(read_sources(project)) == sorted([*SOURCES, 'model/ignored.log'])
+
+
+def test_virtual_environments_are_no_sources(tmp_path):
+    (tmp_path / 'env' / 'bin').mkdir(parents=True)
+    (tmp_path / 'env' / 'pyvenv.cfg').touch()
+    (tmp_path / 'env' / 'bin' / 'a.py').touch()
+    assert read_sources(tmp_path) == {}
+
+
+def test_code_that_was_kept_before_is_looked_at_again(tmp_path, monkeypatch):
+    monkeypatch.setattr(sources, 'ROOT', make_project(tmp_path))
+    run_git(tmp_path, 'init')
+    known = read_sources(tmp_path)
+    assert 'model/ignored.log' not in known
+    more = read_sources(tmp_path, others=['model/ignored.log', 'model/gone.py'])
+    assert more == known | {'model/ignored.log': 'x\n'}
+
+
+def test_code_that_runs_is_kept_wherever_it_comes_from(monkeypatch, capsys):
+    listed = read_sources()
+    text = listed.pop('loss.py')  # as if git ignored it
+    assert read_imported(listed) == {'loss.py': text}
+    monkeypatch.setattr(sources, 'MAX_SOURCE_BYTES', 10)
+    assert read_imported(listed) == {}
+    assert 'neither stored nor compared, though it runs: loss.py' in capsys.readouterr().err
+
+
+def test_the_copy_in_a_run_directory_holds_every_module(make_args):
+    trainer = train(make_args('--epochs', 1))
+    for path in [*ROOT.glob('*.py'), *ROOT.glob('utils/*.py'), *ROOT.glob('model/**/*.py')]:
+        copy = trainer.model_dir / 'code' / path.relative_to(ROOT)
+        assert copy.read_bytes() == path.read_bytes()
+
+
+def test_a_machine_without_git_at_all_is_no_error(monkeypatch):
+    monkeypatch.setenv('PATH', '')
+    assert get_provenance({})['git'] is None
+    assert 'train.py' in read_sources()

@@ -91,7 +91,9 @@ def lock_run(model_dir):
             fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             file.seek(0)
-            raise BusyError(f'{model_dir} is being trained by {file.read()}') from error
+            who = file.read()
+            advice = 'wait for it, or start beside it with another --save_prefix'
+            raise BusyError(f'{model_dir} is being trained by {who}: {advice}') from error
         except OSError as error:  # a file system without locks
             print(f'warning: {model_dir} cannot be locked: {error.strerror}', file=sys.stderr)
         file.truncate(0)

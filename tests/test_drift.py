@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from utils.drift import Drift, Finding, compare_probes, is_same_list
+from utils.drift import Drift, Finding, compare_probes, compare_train_data, is_same_list
 from utils.provenance import describe_list_change
 from utils.sources import compare_sources
 
@@ -116,6 +116,19 @@ def test_text_beside_a_model_counts_as_code_and_text_elsewhere_does_not():
     old = {'model/base/widths.json': '1\n', 'requirements.txt': 'a\n'}
     new = {'model/base/widths.json': '2\n', 'requirements.txt': 'b\n'}
     assert compare_sources(old, new) == [('model/base/widths.json', 1, 1, False)]
+
+
+def test_a_training_list_is_compared_by_text_and_by_the_sizes_of_its_files():
+    def known(**facts):
+        train = {'list': 'a.txt', 'samples': 2, 'sha256': 'x', 'total_bytes': 9} | facts
+        return {'provenance': {'data': {'train': train}}}
+
+    assert compare_train_data(known(), known(list='moved/a.txt')).lines == []
+    lines = compare_train_data(known(), known(total_bytes=8)).lines
+    assert lines == ['data: a.txt: its files have other sizes']
+    lines = compare_train_data(known(), known(sha256='y', samples=3)).lines
+    assert lines == ['data: a.txt: it changed (2 -> 3 samples)']
+    assert compare_train_data(known(), {'provenance': {'data': {}}}).lines == []
 
 
 def test_a_list_is_the_same_from_another_directory():

@@ -91,6 +91,14 @@ def test_a_resumed_run_remembers_how_it_was_run_before(make_args):
     assert [len(earlier['earlier']) for earlier in record['earlier']] == [0, 0]
 
 
+def test_a_resumed_child_keeps_the_name_of_its_parent(make_args):
+    parent = train(make_args('--epochs', 1)).model_dir / 'best.pth'
+    train(make_args('--epochs', 1, '--load_model_path', parent, run='child'))
+    child = train(make_args('--epochs', 2, '--resume', run='child'))
+    assert f'--load_model_path {parent}' in (child.model_dir / 'args.txt').read_text()
+    assert read_record(child)['parent']['path'] == str(parent)
+
+
 def test_code_is_that_of_the_start_and_code_of_earlier_epochs_stays(make_args, monkeypatch):
     project = {'options.py': 'x = 1\n'}
     monkeypatch.setattr('train.read_sources', lambda *_, **__: project.copy())

@@ -191,13 +191,10 @@ def compare_data(old, new):
 
 def compare_train_data(old, new):
     """Whether a resumed training has the list that it began with; an evaluation has none."""
-    then, now = (x['provenance']['data'].get('train', {}) for x in (old, new))
-    facts = [{**fingerprint, 'list': ''} for fingerprint in (then, now)]
-    if not now or facts[0] == facts[1]:
+    then, now = (x['provenance']['data'].get('train') for x in (old, new))
+    if not now or now | {'list': ''} == then | {'list': ''}:
         return Finding([])
-    is_same_list = all(then.get(name) == now.get(name) for name in ('sha256', 'samples'))
-    change = f'it changed ({then.get("samples")} -> {now["samples"]} samples)'
-    change = 'its files have other sizes' if is_same_list else change
+    change = describe_list_change(then, now, [], []) or 'its files have other sizes'
     return Finding([f'data: {Path(now["list"]).name}: {change}'], ['train data'])
 
 

@@ -7,20 +7,20 @@ from utils.errors import UserError, choose
 
 
 def compute_loss(pred, batch, args):
-    """{'loss': scalar to minimise, and the parts it is made of, by name}, means over the batch."""
+    """{'loss': scalar to minimize, and its parts by name}, means over the batch."""
     return choose(LOSSES, args.loss, 'loss', 'loss.py')(pred, batch['label'], args)
 
 
 def ce(pred, label, args):
-    """Cross entropy of (N,C,...) logits and (N,...) classes, mean over the pixels that count."""
+    """Cross entropy of (N,C,...) logits and (N,...) classes, mean over the valid pixels."""
     weight = torch.tensor(args.class_weights, device=pred.device) if args.class_weights else None
     label = label.long()
     total = F.cross_entropy(pred, label, weight, ignore_index=args.ignore_index, reduction='sum')
-    counts = label != args.ignore_index
+    valid = label != args.ignore_index
     if weight is not None:
-        counts = counts * weight[label.clamp(0, args.num_classes - 1)]
-    # Where every pixel is ignored the loss is 0, not 0 / 0.
-    return {'loss': total / counts.sum().clamp(min=1e-6)}
+        valid = valid * weight[label.clamp(0, args.num_classes - 1)]
+    # If every pixel is ignored the loss is 0, not 0 / 0.
+    return {'loss': total / valid.sum().clamp(min=1e-6)}
 
 
 def dice(pred, label, args):
@@ -28,10 +28,10 @@ def dice(pred, label, args):
 
     Source: Milletari et al., "V-Net", 2016.
     """
-    counts = (label != args.ignore_index).unsqueeze(1)  # (N,1,...)
-    one_hot = F.one_hot(torch.where(counts[:, 0], label.long(), 0), args.num_classes)
-    one_hot = one_hot.movedim(-1, 1) * counts  # (N,C,...)
-    probs = pred.softmax(1) * counts
+    valid = (label != args.ignore_index).unsqueeze(1)  # (N,1,...)
+    one_hot = F.one_hot(torch.where(valid[:, 0], label.long(), 0), args.num_classes)
+    one_hot = one_hot.movedim(-1, 1) * valid  # (N,C,...)
+    probs = pred.softmax(1) * valid
     dims = (0, *range(2, pred.ndim))
     overlap, sizes = (probs * one_hot).sum(dims), probs.sum(dims) + one_hot.sum(dims)
     occurs = one_hot.sum(dims) > 0
@@ -40,7 +40,7 @@ def dice(pred, label, args):
 
 
 def ce_dice(pred, label, args):
-    """The sum of ce and dice, each plotted too."""
+    """The sum of ce and dice, which are plotted too."""
     parts = {'loss_ce': ce(pred, label, args)['loss'], 'loss_dice': dice(pred, label, args)['loss']}
     return {'loss': sum(parts.values()), **parts}
 
@@ -56,12 +56,10 @@ def mse(pred, label, args):
 
 
 def match_label(pred, label):
-    """The label as float; UserError when its shape is not pred's."""
+    """The label as float; UserError if its shape is not pred's."""
     if pred.shape != label.shape:
-        raise UserError(
-            f'l1 and mse want a label of the shape of pred {tuple(pred.shape)}, '
-            f'got {tuple(label.shape)}; see --loss'
-        )
+        shapes = f'{tuple(pred.shape)}, got {tuple(label.shape)}'
+        raise UserError(f'l1 and mse: expected a label of the shape of pred {shapes}; see --loss')
     return label.float()
 
 

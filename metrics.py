@@ -1,7 +1,7 @@
 """The metrics by name. To add one, write a function and add its line to METRICS.
 
 A metric is a ratio of two sums, so that it can be added up over batches of any size: the function
-returns {name: (sum, count)}, both scalars or both (C,), one number a class.
+returns {name: (sum, count)}, both scalars or both (C,), one number per class.
 """
 
 import math
@@ -12,21 +12,21 @@ import torch
 from loss import match_label
 from utils.errors import choose
 
-# Scores of which less is better, for best.pth; all others are better when higher.
+# The scores that are better when lower; best.pth takes the highest of any other.
 LOWER_IS_BETTER = ('loss', 'l1')
 
 
 class Scored:
-    """A prediction beside its batch, with what several metrics share, computed once."""
+    """A prediction and its batch, with what several metrics share computed once."""
 
     def __init__(self, pred, batch, args):
         self.pred, self.batch, self.args = pred, batch, args
 
     @cached_property
     def confusion(self):
-        """(C,C) int64 pixel counts, row: label, column: prediction; ignored pixels left out."""
+        """(C,C) int64 pixel counts, rows: label, columns: prediction; without ignored pixels."""
         num_classes, label = self.args.num_classes, self.batch['label'].int()
-        # Ignored pixels go to a row of their own, cut off below: cheaper than picking pixels out.
+        # Ignored pixels go to a row of their own, cut off below: cheaper than selecting the others.
         row = torch.where(label == self.args.ignore_index, num_classes, label)
         column = self.pred.max(1).indices  # argmax(1) takes nine times as long on a CPU
         cell = (row * num_classes).add_(column).long().flatten()
@@ -36,7 +36,7 @@ class Scored:
 
     @property
     def class_counts(self):
-        """Three (C,): pixels that are the class and found, that are the class, that are found."""
+        """Three (C,) pixel counts per class: true positives, labels, predictions."""
         return self.confusion.diagonal(), self.confusion.sum(1), self.confusion.sum(0)
 
 
@@ -49,21 +49,21 @@ def compute_metrics(pred, batch, args):
 
 
 def pixel_accuracy(scored):
-    """The share of pixels whose class was found."""
-    found, is_class, _ = scored.class_counts
-    return {'acc': (found.sum(), is_class.sum())}
+    """The share of pixels with the right class."""
+    hits, labels, _ = scored.class_counts
+    return {'acc': (hits.sum(), labels.sum())}
 
 
 def mean_iou(scored):
     """Each class's intersection over union."""
-    found, is_class, predicted = scored.class_counts
-    return {'iou': (found, is_class + predicted - found)}
+    hits, labels, predictions = scored.class_counts
+    return {'iou': (hits, labels + predictions - hits)}
 
 
 def mean_dice(scored):
     """Each class's Dice coefficient."""
-    found, is_class, predicted = scored.class_counts
-    return {'dice': (2 * found, is_class + predicted)}
+    hits, labels, predictions = scored.class_counts
+    return {'dice': (2 * hits, labels + predictions)}
 
 
 def l1_error(scored):
@@ -73,17 +73,20 @@ def l1_error(scored):
 
 
 def summarize(ratios, class_names):
-    """{name: number} from {name: number or one number a class}.
+    """{name: number} from {name: number, or a list with one number per class}.
 
-    `iou` a class becomes `miou`, the mean over the classes that were seen, and `iou/<class>`.
+    The list 'val/iou' becomes 'val/miou', the mean over the classes that occur, and one
+    'val/iou/<class>' each.
     """
     scores = {}
     for name, ratio in ratios.items():
         if not isinstance(ratio, list):
             scores[name] = ratio
             continue
-        seen = [value for value in ratio if not math.isnan(value)]
-        scores[f'm{name}'] = sum(seen) / len(seen) if seen else math.nan
+        prefix, slash, own = name.rpartition('/')
+        occurring = [value for value in ratio if not math.isnan(value)]
+        mean = sum(occurring) / len(occurring) if occurring else math.nan
+        scores[f'{prefix}{slash}m{own}'] = mean
         scores |= {f'{name}/{c}': v for c, v in zip(class_names, ratio, strict=True)}
     return scores
 

@@ -1,6 +1,6 @@
 """Transforms of an image and its label together: (H,W,3) uint8 RGB and (H,W) uint8 in and out.
 
-They draw from `random`, which is seeded anew for each sample of each epoch.
+They use `random`, which is seeded for each sample of each epoch.
 """
 
 import random
@@ -10,7 +10,7 @@ import numpy as np
 
 
 def augment_pair(img, label, size, ignore_index):
-    """What training sees: another crop, side and light each epoch, at (H,W) `size`."""
+    """Another crop, side and light each epoch, at (H,W) `size`."""
     img, label = random_scale_crop(img, label, size, ignore_index)
     img, label = random_flip(img, label)
     return random_light(img), label
@@ -19,12 +19,12 @@ def augment_pair(img, label, size, ignore_index):
 def random_scale_crop(img, label, size, ignore_index, smallest=0.85, largest=1.25):
     """Resizes to `size` times a random scale, then cuts or pads to `size` at a random place.
 
-    What padding adds is never scored: its label is ignore_index.
+    Padding is ignored: its label is ignore_index.
     """
     scale = random.uniform(smallest, largest)
     scaled = [round(side * scale) for side in size]
     img, label = resize_image(img, scaled), resize_label(label, scaled)
-    missing = [max(want - have, 0) for want, have in zip(size, scaled, strict=True)]
+    missing = [max(full - side, 0) for full, side in zip(size, scaled, strict=True)]
     if any(missing):
         top, left = random.randint(0, missing[0]), random.randint(0, missing[1])
         border = (top, missing[0] - top, left, missing[1] - left, cv2.BORDER_CONSTANT)
@@ -37,7 +37,7 @@ def random_scale_crop(img, label, size, ignore_index, smallest=0.85, largest=1.2
 
 
 def random_flip(img, label):
-    """Left and right changed, half of the time."""
+    """Mirrored left to right, half of the time."""
     return (img[:, ::-1], label[:, ::-1]) if random.random() < 0.5 else (img, label)
 
 
@@ -53,10 +53,8 @@ def resize_image(img, size):
     """The image at (H,W) `size`; shrinking averages, so that fine texture does not alias."""
     if img.shape[:2] == tuple(size):
         return img
-    shrinks = size[0] < img.shape[0]
-    return cv2.resize(
-        img, size[::-1], interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
-    )
+    kind = cv2.INTER_AREA if size[0] < img.shape[0] else cv2.INTER_LINEAR
+    return cv2.resize(img, size[::-1], interpolation=kind)
 
 
 def resize_label(label, size):

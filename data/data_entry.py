@@ -1,4 +1,4 @@
-"""The data sets by name. To add one, write its file and add its line here."""
+"""The datasets by name. To add one, write its file and add its line here."""
 
 import sys
 from pkgutil import resolve_name
@@ -14,36 +14,35 @@ DATASETS = {
 }
 
 
-def get_dataset_by_type(args, list_path, is_train):
-    """The data set of --data_type; only its own file is imported."""
+def get_dataset_by_type(args, is_train=False):
+    """The dataset of --data_type on --train_list or --val_list; only its own file is imported."""
     entry = choose(DATASETS, args.data_type, 'data_type', 'data/data_entry.py')
-    return resolve_name(entry)(args, list_path, is_train)
+    return resolve_name(entry)(args, args.train_list if is_train else args.val_list, is_train)
 
 
 def select_train_loader(args):
-    """Batches of --batch_size in another order each epoch, augmented."""
-    dataset = get_dataset_by_type(args, args.train_list, is_train=True)
-    num_samples = get_num_samples(dataset, args, args.batch_size)
-    return make_loader(dataset, args, select_device(args), args.batch_size, True, num_samples)
+    """Batches of --batch_size, augmented and in another order each epoch."""
+    return select_loader(args, args.batch_size, is_train=True)
 
 
 def select_eval_loader(args):
     """Batches of --val_batch_size in the list's order, each sample once."""
-    dataset = get_dataset_by_type(args, args.val_list, is_train=False)
-    num_samples = get_num_samples(dataset, args, args.val_batch_size)
-    return make_loader(dataset, args, select_device(args), args.val_batch_size, False, num_samples)
+    return select_loader(args, args.val_batch_size, is_train=False)
 
 
-def get_num_samples(dataset, args, batch_size):
-    """How many samples are used: all, or the few of --overfit or --fast_dev_run."""
+def select_loader(args, batch_size, is_train):
+    """A Loader over all samples, or over the few of --overfit or --fast_dev_run."""
+    dataset = get_dataset_by_type(args, is_train)
     num_samples = min(len(dataset), args.overfit or len(dataset))
-    return min(num_samples, 2 * batch_size) if args.fast_dev_run else num_samples
+    num_samples = min(num_samples, 2 * batch_size) if args.fast_dev_run else num_samples
+    return make_loader(dataset, args, select_device(args), batch_size, is_train, num_samples)
 
 
-def warn_of_overlap(train_loader, eval_loader):
-    """Says on stderr how many scored images are trained on too, where both data sets use lists."""
+def warn_of_overlap(train_loader, eval_loader, args):
+    """Says on stderr how many validation images are also trained on, if both datasets use lists."""
     files = [getattr(loader.samples, 'files', None) for loader in (train_loader, eval_loader)]
-    if all(isinstance(file, ListFile) for file in files):
+    if not args.overfit and all(isinstance(file, ListFile) for file in files):
         num_shared = count_overlap(*files)
         if num_shared:
-            print(f'warning: {num_shared} images of --val_list are trained on too', file=sys.stderr)
+            line = f'{num_shared} images of --val_list are also in --train_list'
+            print(f'warning: {line}', file=sys.stderr)

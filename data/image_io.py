@@ -32,11 +32,9 @@ def read_label(path):
         if img.format == 'JPEG':
             raise UserError(f'label {path} is a JPEG, which smears class indices; use PNG')
         if is_16_bit(img):
-            raise UserError(f'label {path} has 16 bits, class indices in 8 bits are wanted')
+            raise UserError(f'label {path} has 16 bits, expected class indices in 8 bits')
         if img.mode not in ('L', 'P', '1'):
-            raise UserError(
-                f'label {path} looks like colours ({img.mode}), class indices are wanted'
-            )
+            raise UserError(f'label {path} holds colours ({img.mode}), expected class indices')
         return np.array(decode(img, path), dtype=np.uint8)
 
 

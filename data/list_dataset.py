@@ -13,7 +13,7 @@ from utils.errors import UserError
 class ListDataset(Dataset):
     """Sample i is {'img': uint8 (3,H,W) RGB, 'label': uint8 (H,W), 'name': str}.
 
-    For training, image and label are augmented together and have --img_size. For scoring, only the
+    For training, image and label are augmented together and have --img_size. In validation, only the
     image is resized; the label keeps its own size, at which scores are taken.
     """
 

@@ -1,7 +1,5 @@
 """A list file's rows, and everything that can be wrong with one, found before training starts."""
 
-import zlib
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -10,11 +8,11 @@ from utils.errors import UserError, check_readable
 
 
 class ListFile:
-    """The rows of a text file that names one sample a line, as tuples of path strings.
+    """The rows of a text file that names one sample per line, as tuples of path strings.
 
     Columns are separated by white space or, where a path holds a space, by tabs. Paths are relative
     to `root` or, when that is blank, to the list's own directory. Blank lines and lines that begin
-    with # are passed over. Every file is looked for, so a missing one is known at the start.
+    with # are ignored. Every file is looked for, so that a missing one is known at the start.
 
     The rows lie in one byte buffer: a million Python strings would be copied into every loading
     process, page by page, as their reference counts change.
@@ -40,12 +38,6 @@ class ListFile:
     def __getitem__(self, i):
         return tuple(str(self.root / column) for column in self.entry(i))
 
-    def checksum_rows(self):
-        """(N,2) int64: a CRC-32 of each row, and the bytes of the files that it names."""
-        rows = (self.buffer[a:b].tobytes() for a, b in pairwise(self.offsets))
-        checksums = np.fromiter(map(zlib.crc32, rows), np.int64, len(self))
-        return np.stack([checksums, self.row_bytes], axis=1)
-
     def _parse(self):
         rows, line_numbers = [], []
         for number, line in enumerate(self._read_text().splitlines(), 1):
@@ -54,9 +46,11 @@ class ListFile:
                 continue
             row = [c.strip() for c in line.split('\t')] if '\t' in line else line.split()
             if len(row) != len(self.columns):
-                wanted = ' '.join(self.columns)
+                expected = ' '.join(self.columns)
                 hint = '; separate paths that hold spaces by tabs' if '\t' not in line else ''
-                raise UserError(f'{self.path}:{number}: expected "{wanted}", got \'{line}\'{hint}')
+                raise UserError(
+                    f'{self.path}:{number}: expected "{expected}", got \'{line}\'{hint}'
+                )
             rows.append('\t'.join(row).encode())
             line_numbers.append(number)
         if not rows:
@@ -69,9 +63,8 @@ class ListFile:
             return content.decode('utf-8-sig')
         except UnicodeDecodeError as error:
             line = content.count(b'\n', 0, error.start) + 1
-            raise UserError(
-                f'{self.path}:{line}: byte {error.start} is not UTF-8 text; is this a list file?'
-            ) from error
+            reason = f'byte {error.start} is not UTF-8 text; is this a list file?'
+            raise UserError(f'{self.path}:{line}: {reason}') from error
 
     def _check_files(self):
         """(N,) int64: the bytes of the files that each row names."""

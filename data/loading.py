@@ -1,15 +1,13 @@
 """How samples become batches: order, seeding, collation. Knows no task.
 
 A sample's randomness is a function of (seed, epoch, index), an epoch's order of (seed, epoch):
-neither depends on the number of workers or on what was drawn before.
+neither depends on the number of workers or on what happened before.
 """
 
-import random
 import signal
 
 import cv2
 import numpy as np
-import torch
 from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 
 from utils.errors import UserError
@@ -17,9 +15,9 @@ from utils.torch_utils import mix_seed, seed_generators, to_device
 
 
 class SeededDataset(Dataset):
-    """dataset[i] asked for as (epoch, i), with the global generators seeded for just that sample.
+    """dataset[i], indexed by (epoch, i), with the global generators seeded for that sample.
 
-    So any augmentation library, whichever generator it draws from, gives the same sample again.
+    So any augmentation library, whichever generator it uses, gives the same sample again.
     """
 
     def __init__(self, dataset, seed):
@@ -30,34 +28,18 @@ class SeededDataset(Dataset):
 
     def __getitem__(self, key):
         epoch, i = key
-        in_main_process = torch.utils.data.get_worker_info() is None
-        states = get_states() if in_main_process else None
         seed_generators(mix_seed(self.seed, epoch, i))
         sample = self.dataset[i]
-        if in_main_process:
-            set_states(*states)
         if not isinstance(sample, dict):
             kind = type(self.dataset).__name__
-            raise UserError(f'{kind}[{i}] returned {type(sample).__name__}, a dict is wanted')
+            raise UserError(f'{kind}[{i}]: expected a dict, got {type(sample).__name__}')
         return sample
 
 
-def get_states():
-    """The states of the generators that seed_generators seeds."""
-    return random.getstate(), np.random.get_state(), torch.get_rng_state()
-
-
-def set_states(python_state, numpy_state, torch_state):
-    """Puts back what get_states took."""
-    random.setstate(python_state)
-    np.random.set_state(numpy_state)
-    torch.set_rng_state(torch_state)
-
-
 class EpochSampler(Sampler):
-    """Yields (epoch, index) for the first num_samples of a data set, shuffled or in order.
+    """Yields (epoch, index) for the first num_samples of a dataset, shuffled or in order.
 
-    The epoch travels with each index, so it reaches workers that live on from epoch to epoch.
+    The epoch is part of each index, so that it reaches persistent workers.
     """
 
     def __init__(self, num_samples, seed, shuffle):
@@ -86,12 +68,12 @@ class Loader(DataLoader):
 
     @property
     def samples(self):
-        """The data set itself, without the seeding around it."""
+        """The dataset itself, without the seeding around it."""
         return self.dataset.dataset
 
 
 def make_loader(dataset, args, device, batch_size, is_train, num_samples):
-    """A Loader over the first num_samples: shuffled, only full batches, for training."""
+    """A Loader over the first num_samples; for training shuffled and with full batches only."""
     if num_samples == 0:
         raise UserError(f'{type(dataset).__name__} holds no sample')
     if is_train and batch_size > num_samples:
@@ -106,31 +88,25 @@ def make_loader(dataset, args, device, batch_size, is_train, num_samples):
         persistent_workers=args.num_workers > 0,
         worker_init_fn=init_worker,
         collate_fn=collate_batch,
-        generator=torch.Generator(),  # its own, so that making an iterator draws from no other
     )
 
 
 def init_worker(_):
-    """One thread a worker, and Ctrl-C left to the main process."""
+    """One thread per worker, and Ctrl-C is left to the main process."""
     cv2.setNumThreads(0)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def collate_batch(samples):
-    """Samples, dicts with the same keys, as one batch: tensors stacked, strings in a list."""
-    return {key: collate_values(key, samples) for key in samples[0]}
+    """Samples, dicts with the same keys, as a batch: tensors stacked, strings in a list.
 
-
-def collate_values(key, samples):
-    """The values that samples hold under `key`; UserError names two that differ in size."""
-    values = [sample[key] for sample in samples]
-    if isinstance(values[0], str):
-        return values
-    for sample in samples:
-        if np.shape(sample[key]) != np.shape(values[0]):
-            raise UserError(
-                f"'{key}' differs in size within a batch: {tuple(np.shape(values[0]))} of "
-                f'{samples[0]["name"]}, {tuple(np.shape(sample[key]))} of {sample["name"]}; '
-                'give --img_size, or score with --val_batch_size 1'
-            )
-    return default_collate(values)
+    UserError names two samples that differ in size.
+    """
+    for key, value in samples[0].items():
+        for sample in samples:
+            if np.shape(sample[key]) != np.shape(value):
+                sizes = f'{np.shape(value)} of {samples[0]["name"]}, {np.shape(sample[key])} of '
+                advice = 'give --img_size, or --val_batch_size 1 for validation'
+                line = f"'{key}' differs in size within a batch: {sizes}{sample['name']}"
+                raise UserError(f'{line}; {advice}')
+    return default_collate(samples)

@@ -1,4 +1,4 @@
-"""`python -m data.shapes DIR` draws a small set to segment: coloured shapes on textured ground."""
+"""`python -m data.shapes DIR` draws a small segmentation dataset: shapes on a textured ground."""
 
 import sys
 from pathlib import Path
@@ -40,10 +40,8 @@ def draw_shape(rng, kind):
     canvas = np.zeros(SIZE, np.uint8)
     radius = int(rng.integers(10, 24))
     x, y = int(rng.integers(10, SIZE[1] - 10)), int(rng.integers(10, SIZE[0] - 10))
-    if kind == 1:
-        cv2.circle(canvas, (x, y), radius, 1, -1)
-    elif kind == 4:
-        cv2.circle(canvas, (x, y), radius, 1, max(4, radius // 3))
+    if kind in (1, 4):
+        cv2.circle(canvas, (x, y), radius, 1, -1 if kind == 1 else max(4, radius // 3))
     else:
         num_corners = {2: 4, 3: 3}[kind]
         angles = rng.uniform(0, 2 * np.pi) + np.arange(num_corners) * 2 * np.pi / num_corners

@@ -8,7 +8,7 @@ from utils.errors import UserError
 def conv2d_bn_relu(in_channels, out_channels, kernel_size=3, stride=1):
     """(N,in,H,W) -> (N,out,H/stride,W/stride).
 
-    Source of the start values: He et al., "Delving Deep into Rectifiers", 2015.
+    Source of the initialization: He et al., "Delving Deep into Rectifiers", 2015.
     """
     padding = kernel_size // 2
     conv = nn.Conv2d(in_channels, out_channels, kernel_size, stride, padding, bias=False)
@@ -45,10 +45,8 @@ class TorchvisionSegmenter(nn.Module):
         try:
             self.net = type(self).build(weights_backbone=weights, num_classes=args.num_classes)
         except OSError as error:  # URLError is one
-            raise UserError(
-                f'--pretrained: the weights of {type(self).__name__} could not be downloaded '
-                f'({error}); put them into torch.hub.get_dir() or leave the option out'
-            ) from error
+            advice = 'put them into torch.hub.get_dir() or leave the option out'
+            raise UserError(f'--pretrained: cannot download weights ({error}); {advice}') from error
 
     def forward(self, img):
         """(N,3,H,W) float, normalised -> logits (N,num_classes,H,W)."""

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Scores a checkpoint, with pictures: bash scripts/eval.sh checkpoints/RUN/best.pth [options]
+# Evaluates a checkpoint, with pictures: bash scripts/eval.sh checkpoints/RUN/best.pth [options]
 source "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
 
 "$PYTHON" eval.py \

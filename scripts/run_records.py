@@ -1,17 +1,16 @@
-"""What run directories say of themselves, read with nothing but Python; see runs.py."""
+"""Reads run directories with the standard library alone; see runs.py."""
 
 import fcntl
 import json
 import math
 import sys
-from argparse import Namespace
 from pathlib import Path
 
 PROJECT = Path(__file__).resolve().parent.parent
 BLANK = {  # for a run.json that lacks something
     'status': 'unknown', 'host': '', 'error': '', 'epoch': '?', 'epochs': '?', 'best_metric': '',
     'best': {'epoch': 0, 'score': math.nan, 'scores': {}}, 'lower_is_better': [],
-    'args': {}, 'changed': {}, 'command': '', 'directory': '', 'git': None, 'versions': {},
+    'args': {}, 'command': '', 'directory': '', 'git': None, 'versions': {},
     'devices': [], 'start': '', 'end': '', 'data': {}, 'parent': None, 'earlier': [],
 }  # fmt: skip
 
@@ -42,12 +41,7 @@ def get_status(run, directory):
 
 
 def load_checkpoint(path):
-    """What a checkpoint says of itself, as a run: one that was copied without its directory.
-
-    It alone needs torch.
-    """
-    sys.path.insert(0, str(PROJECT))
-    from options import get_changed_args
+    """A checkpoint that was copied without its run directory, as a run. Only this needs torch."""
     from utils import checkpoint
 
     try:
@@ -56,8 +50,7 @@ def load_checkpoint(path):
         die(error)
     args = state.get('args', {})
     facts = {name: state[name] for name in ('epoch', 'best') if name in state}
-    changed = get_changed_args(Namespace(**args))
-    facts |= {'args': args, 'changed': changed, 'epochs': args.get('epochs', '?')}
+    facts |= {'args': args, 'epochs': args.get('epochs', '?')}
     facts |= {'name': path.name, 'path': path, 'status': 'a checkpoint'}
     facts |= {'sources': state.get('code', {})}
     return BLANK | state.get('provenance', {}) | facts

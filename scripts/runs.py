@@ -3,8 +3,8 @@
 python scripts/runs.py list                  every run: status, epochs, best score, date, options
 python scripts/runs.py diff A B              what differs: options, code, data, versions
 python scripts/runs.py show A                how a run, or a checkpoint A.pth, was made
-python scripts/runs.py cmd A                 the command that makes it again
-python scripts/runs.py best --metric miou --group_by save_prefix     mean and deviation
+python scripts/runs.py cmd A                 the command that reproduces it
+python scripts/runs.py best --metric miou --group_by save_prefix     mean and standard deviation
 """
 
 import argparse
@@ -20,26 +20,29 @@ from pathlib import Path
 
 from run_records import PROJECT, die, find_run, load_runs
 
-NOT_COMPARED = ('save_prefix', 'model_dir', 'resume', 'overwrite')
-TOO_LONG = ('train_list', 'val_list', 'class_names')  # for the table
+sys.path.insert(0, str(PROJECT))
+from options import get_changed_args, list_options
+
+NOT_COMPARED = list_options('name', 'action')
+NOT_LISTED = NOT_COMPARED + list_options('file')  # too long for a table
 
 
 def list_runs(args):
-    """A row a run."""
+    """One row per run."""
     rows = []
     for run in load_runs(args.dir):
         best = run['best']
         score = f'{run["best_metric"]} {best["score"]:.4f} @{best["epoch"]}'
-        changed = [(k, v) for k, v in run['changed'].items() if k not in NOT_COMPARED + TOO_LONG]
+        changed = get_changed_args(run['args']).items()
         row = {'run': run['name'], 'status': run['status']}
         row |= {'epochs': f'{run["epoch"]}/{run["epochs"]}', 'best': score if best['epoch'] else ''}
-        options = ' '.join(f'{k}={format_value(v)}' for k, v in changed)
+        options = ' '.join(f'{k}={format_value(v)}' for k, v in changed if k not in NOT_LISTED)
         rows.append(row | {'date': run['start'][:16], 'options': options})
     print_rows(rows, args)
 
 
 def best_runs(args):
-    """A row a group of runs: mean and standard deviation of their best epochs' scores."""
+    """One row per group of runs: mean and standard deviation of their best epochs' scores."""
     groups, runs = {}, load_runs(args.dir)
     for run in runs:
         key = tuple(format_value(run['args'].get(name)) for name in args.group_by)
@@ -65,7 +68,7 @@ def best_runs(args):
 
 
 def describe_group(runs, num_lacking):
-    """What speaks against a mean over these runs, of which num_lacking lack the score."""
+    """What to know about a mean over these runs, of which num_lacking have no score."""
     unfinished = sum(run['status'] != 'finished' for run in runs)
     names = [name for name in runs[0]['args'] if name not in ('seed', *NOT_COMPARED)]
     differing = [n for n in names if any(r['args'].get(n) != runs[0]['args'][n] for r in runs)]
@@ -75,7 +78,7 @@ def describe_group(runs, num_lacking):
 
 
 def diff_runs(args):
-    """What differs between two runs, in four parts."""
+    """What differs between two runs."""
     one, two = runs = [find_run(args.dir, name) for name in (args.a, args.b)]
     print_changes('options', one['args'], two['args'])
     for split in one['data'] | two['data']:
@@ -114,14 +117,15 @@ def show_run(args):
     for earlier in run['earlier']:
         facts[f'after epoch {earlier["until_epoch"]}'] = '; '.join(earlier['changes'])
     facts |= {k: f'{data["list"]}, {data["samples"]} samples' for k, data in run['data'].items()}
-    facts |= {f'--{name}': format_value(value) for name, value in run['changed'].items()}
+    changed = get_changed_args(run['args'])
+    facts |= {f'--{name}': format_value(value) for name, value in changed.items()}
     facts = {name: value for name, value in facts.items() if value}
     width = max(map(len, facts))
     print(*(f'{name:<{width}}  {value}' for name, value in facts.items()), sep='\n')
 
 
 def print_command(args):
-    """The command that makes a run again: that day's code and options, beside the old run."""
+    """The command that reproduces a run: its own code and options, in a new directory beside it."""
     run = find_run(args.dir, args.a)
     if not (run['path'] / 'args.txt').exists():
         die(f'{run["path"]} has no args.txt: name a run directory')
@@ -145,7 +149,7 @@ def read_code(run):
 
 
 def print_changes(title, one, two):
-    """The names whose values differ, a line each."""
+    """The names whose values differ, one line each."""
     names = [name for name in one | two if one.get(name) != two.get(name)]
     print(f'{title}:' if names else f'{title}: equal')
     for name in names:
@@ -153,7 +157,7 @@ def print_changes(title, one, two):
 
 
 def format_value(value):
-    """An option's value as it would be typed."""
+    """An option's value for people."""
     return ' '.join(map(str, value)) if isinstance(value, list) else str(value) or 'blank'
 
 

@@ -1,15 +1,15 @@
 #!/usr/bin/env bash
-# Finds or makes a Python that has all of requirements.txt. Sourced by the other scripts, which then
-# say "$PYTHON"; run by itself it only sets up.
+# Finds or makes a Python that satisfies requirements.txt. The other scripts source this file and use
+# "$PYTHON"; run by itself it only sets up.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-# True when the Python in $1 is 3.10 or newer and has everything that requirements.txt asks for.
+# True if the Python in $1 is 3.10 or newer and satisfies requirements.txt.
 has_everything() {
     "$1" - <<'EOF' 2>/dev/null
 import sys
 from importlib.metadata import distributions
-from packaging.requirements import Requirement  # tensorboard brings it: without it something lacks
+from packaging.requirements import Requirement  # installed with tensorboard
 from packaging.utils import canonicalize_name
 
 have = {canonicalize_name(d.metadata['Name']): d.version for d in distributions()}
@@ -29,9 +29,9 @@ EOF
 }
 
 # opencv-python needs a display library; on a server without one it installs but does not import.
-mend_opencv() {
+fix_opencv() {
     if ! "$1" -c 'import cv2' 2>/dev/null; then
-        echo 'opencv-python does not import here: opencv-python-headless takes its place'
+        echo 'opencv-python cannot be imported here: installing opencv-python-headless instead'
         "$1" -m pip uninstall --quiet --yes opencv-python
         "$1" -m pip install --quiet "$(sed -n 's/^opencv-python/opencv-python-headless/p' requirements.txt)"
     fi
@@ -48,4 +48,4 @@ if ! has_everything "$PYTHON"; then
         "$PYTHON" -m pip install --quiet -r requirements.txt
     fi
 fi
-mend_opencv "$PYTHON"
+fix_opencv "$PYTHON"

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Trains every combination of options and seeds below. Run it again, or on several machines that see
-# one checkpoints/: finished runs are skipped, stopped ones go on, running ones are left alone.
-# Options behind it go to every run; give them a name: NAME=deep bash scripts/sweep.sh --ema 0.99
+# Trains every combination of the options and seeds below. Run it again, or on several machines that
+# share one checkpoints/: finished runs are skipped, interrupted ones resume, running ones are left
+# alone. Extra arguments are passed to every run; name them: NAME=ema bash scripts/sweep.sh --ema 0.99
 source "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
 
 name=${NAME:-sweep}
@@ -13,7 +13,7 @@ if [ ! -f data/demo/classes.txt ]; then
 fi
 trap 'exit 130' INT  # Ctrl-C ends the sweep, not just the run
 
-# train_once RUN OPTIONS: trains a run unless it is finished or, exit code 4, another process is at it.
+# train_once RUN OPTIONS: trains a run unless it is finished or another process trains it (exit code 4).
 train_once() {
     if grep -qs '"status": "finished"' "checkpoints/$1/run.json"; then
         echo "$1: finished before (for other options: NAME=other, or look at its args.txt)"
@@ -38,7 +38,7 @@ for lr in "${lrs[@]}"; do
             "$@"
     done
 done
-"$PYTHON" scripts/runs.py best --group_by save_prefix || true  # no table where none has a miou
+"$PYTHON" scripts/runs.py best --group_by save_prefix || true  # no table if no run has a miou
 if [ ${#failed[@]} -gt 0 ]; then
     echo "failed: ${failed[*]}"
     exit 1

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Trains on the demo set and scores the best checkpoint. Run again, it goes on or says it is done.
+# Trains on the demo dataset and evaluates the best checkpoint. Run again, it resumes or says that it
+# is finished. Extra arguments are passed to train.py.
 source "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
 
 if [ ! -f data/demo/classes.txt ]; then
@@ -27,5 +28,5 @@ run_dir=$("$PYTHON" options.py "${options[@]}")
 cat <<EOF
 
 Look at the curves and pictures:   bash scripts/tensorboard.sh
-Score the checkpoint again:        bash scripts/eval.sh $run_dir/best.pth
+Evaluate the checkpoint again:     bash scripts/eval.sh $run_dir/best.pth
 EOF

@@ -1,6 +1,7 @@
 """One toy net, one toy list, one set of toy options, and what the tests share."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -14,19 +15,20 @@ from PIL import Image
 from torch import nn
 
 from model.model_entry import MODELS
-from model.submodules import conv2d_bn_relu
 from options import get_train_args
 from train import Trainer
 from utils.checkpoint import load_checkpoint
-from utils.sources import read_sources, write_sources
+from utils.tracking.sources import read_sources, write_sources
 
 ROOT = Path(__file__).parent.parent
 CAMVID = ROOT.parent / 'shared' / 'camvid'
-RUN = 'checkpoints/base_model_first'  # of trained_clone
+RUN = 'checkpoints/toy_first'  # of trained_clone
+CALM = ('code: unchanged', 'probe: identical', 'data: unchanged')  # on one line of eval.py's
 SIZE = (32, 48)  # H, W of the toy images
 
 cv2.setNumThreads(1)
-torch.set_num_threads(2)
+torch.set_num_threads(1)  # for tiny tensors: with more, tests take four times as long
+os.environ['OMP_NUM_THREADS'] = '1'  # the same for the processes that tests start
 
 
 class ToyNet(nn.Module):
@@ -34,7 +36,8 @@ class ToyNet(nn.Module):
 
     def __init__(self, args):
         super().__init__()
-        self.block = conv2d_bn_relu(3, 8)
+        conv = nn.Conv2d(3, 8, 3, padding=1, bias=False)
+        self.block = nn.Sequential(conv, nn.BatchNorm2d(8), nn.ReLU())
         self.dropout = nn.Dropout2d(0.2)
         self.head = nn.Conv2d(8, args.num_classes, 1)
 
@@ -90,12 +93,94 @@ def make_args(toy_list, toy_val_list, tmp_path):
     """A function of options that returns train.py's args, toy ones where nothing is said."""
 
     def make(*options, run='run'):
-        toy = f'--train_list {toy_list} --val_list {toy_val_list} --num_classes 3 --img_size 32 48'
-        quick = '--model_type toy --batch_size 4 --epochs 2 --num_workers 0'
-        run_dir = ['--model_dir', str(tmp_path / run)]
-        return get_train_args([*toy.split(), *quick.split(), *run_dir, *map(str, options)])
+        names = '--model_type toy --data_type list --loss ce --metrics miou acc mdice'
+        lists = f'--train_list {toy_list} --val_list {toy_val_list} --num_classes 3 --num_workers 0'
+        quick = '--img_size 32 48 --batch_size 4 --epochs 2'
+        toy = f'{names} {lists} {quick}'.split()
+        return get_train_args([*toy, '--model_dir', str(tmp_path / run), *map(str, options)])
 
     return make
+
+
+# What a clone's owner has written: tests edit these files and never the project's own.
+CLONE_FILES = {
+    'model/base/toy_block.py': """from torch import nn
+
+
+def toy_block(in_channels, out_channels):
+    conv = nn.Conv2d(in_channels, out_channels, 3, padding=1, padding_mode='zeros')
+    return nn.Sequential(conv, nn.BatchNorm2d(out_channels), nn.ReLU())
+""",
+    'model/base/toy_net.py': """from torch import nn
+
+from model.base.toy_block import toy_block
+
+WIDTH = 8
+
+
+class ToyNet(nn.Module):
+    def __init__(self, args):
+        super().__init__()
+        self.block = toy_block(3, WIDTH)
+        self.head = nn.Conv2d(WIDTH, args.num_classes, 1)
+
+    def forward(self, img):
+        return self.head(self.block(img))
+""",
+    'data/toy_augment.py': """import random
+
+from PIL import Image
+
+
+def flip(img, label):
+    return (img[:, ::-1], label[:, ::-1]) if random.random() < 0.5 else (img, label)
+
+
+def resize(img, size):
+    return img.resize(size[::-1], Image.Resampling.BOX)
+""",
+    'data/toy_dataset.py': """import numpy as np
+import torch
+from PIL import Image
+
+from data.list_file import ListFile
+from data.toy_augment import flip, resize
+
+
+class ToyDataset:
+    def __init__(self, args, list_path, is_train):
+        self.files, self.is_train = ListFile(list_path, args.data_root), is_train
+        self.size = args.img_size
+
+    def __len__(self):
+        return len(self.files)
+
+    def __getitem__(self, i):
+        img, label = (Image.open(path) for path in self.files[i])
+        img, label = np.array(resize(img, self.size)), np.array(label)
+        img, label = flip(img, label) if self.is_train else (img, label)
+        img, label = torch.tensor(img.transpose(2, 0, 1).copy()), torch.tensor(label.copy())
+        return {'img': img, 'label': label, 'name': self.files.entry(i)[0]}
+""",
+}
+# What is appended to the project's files.
+CLONE_LINES = {
+    'model/model_entry.py': "MODELS['toy'] = 'model.base.toy_net:ToyNet'\n",
+    'data/data_entry.py': "DATASETS['toy'] = 'data.toy_dataset:ToyDataset'\n",
+    'metrics.py': """
+
+def toy_accuracy(scored):
+    label = scored.batch['label']
+    return {'toy_acc': ((scored.pred.argmax(1) == label).sum(), (label != 255).sum())}
+
+
+def toy_brightness(scored):
+    return {'toy_light': (scored.batch['img'].sum(), 255 * scored.batch['img'].numel())}
+
+
+METRICS['toy_acc'], METRICS['toy_light'] = toy_accuracy, toy_brightness
+""",
+}
 
 
 @pytest.fixture(scope='session')
@@ -103,11 +188,16 @@ def trained_clone(tmp_path_factory):
     """A copy of the project, without git, with one finished run; tests copy it and change that."""
     clone = tmp_path_factory.mktemp('clone') / 'project'
     write_sources(read_sources(), clone)
+    for name, text in CLONE_FILES.items():
+        (clone / name).write_text(text)
+    for name, lines in CLONE_LINES.items():
+        append(clone / name, lines)
     write_list(clone / 'lists', 4)
     write_list(clone / 'lists', 3, first=50, name='val.txt')
-    options = '--train_list lists/list.txt --val_list lists/val.txt --num_classes 3 --num_workers 0'
-    quick = '--img_size 24 40 --batch_size 2 --epochs 2 --save_prefix first'
-    process = run_python('train.py', *options.split(), *quick.split(), cwd=clone)
+    toy = '--model_type toy --data_type toy --metrics toy_acc toy_light --save_prefix first'
+    lists = '--train_list lists/list.txt --val_list lists/val.txt --num_classes 3 --num_workers 0'
+    quick = '--img_size 24 40 --batch_size 2 --epochs 2'
+    process = run_python('train.py', *f'{toy} {lists} {quick}'.split(), cwd=clone)
     assert process.returncode == 0, process.stderr
     return clone
 
@@ -131,11 +221,24 @@ def edit(path, old, new):
     path.write_text(text.replace(old, new))
 
 
+def append(path, text):
+    """Adds text at the end of a file."""
+    with path.open('a') as file:
+        file.write(text)
+
+
 def evaluate(clone, *options, path=f'{RUN}/best.pth', code=0):
     """The lines that eval.py prints."""
     process = run_python('eval.py', '--load_model_path', path, *options, cwd=clone)
     assert process.returncode == code, process.stderr
     return process.stdout.splitlines()
+
+
+def find_line(lines, *words):
+    """The one line that has all these words; the test fails if there are 0 or 2."""
+    found = [line for line in lines if all(word in line for word in words)]
+    assert len(found) == 1, f'{len(found)} lines with {words}: {lines}'
+    return found[0]
 
 
 def train(args):
@@ -151,7 +254,7 @@ def read_record(trainer):
 
 
 def get_training_scores(clone):
-    """'miou 0.1234' and so on, as the end of training printed them."""
+    """{'loss': 'loss 0.1234', ...}, as the end of training printed them."""
     metrics = load_checkpoint(clone / RUN / 'best.pth')['metrics']
-    names = ('loss', 'miou', 'acc', 'mdice')
+    names = ('loss', 'toy_acc', 'toy_light')
     return {name: f'{name} {metrics[f"val/{name}"]:.4f}' for name in names}

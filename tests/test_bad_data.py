@@ -1,4 +1,4 @@
-"""Broken lists, images, labels, data sets and models: one line, exit code 2, no run left behind."""
+"""Broken lists, images, labels, datasets and models: one line, exit code 2, no run left behind."""
 
 import os
 
@@ -17,7 +17,7 @@ from utils.errors import one_line_errors
 
 @pytest.fixture
 def broken(tmp_path):
-    """A list of 4 toy pairs for a test to spoil."""
+    """A list of 4 toy pairs for a test to damage."""
     return write_list(tmp_path / 'broken', 4)
 
 
@@ -35,12 +35,12 @@ def check_refused(make_args, capsys, tmp_path, words, *options):
 @pytest.mark.parametrize(
     ('content', 'words'),
     [
-        (b'', ['list.txt is empty']),
-        (b'# nothing\n\n', ['names no sample']),
+        (b'', ['list.txt', 'empty']),
+        (b'# nothing\n\n', ['list.txt', 'no sample']),
         (b'0.png 0_label.png\n\xff\xfe\x00', ['list.txt:2', 'byte 18', 'UTF-8']),
-        (b'0.png 0_label.png\n1.png\n', ['list.txt:2', 'expected "image label"', "got '1.png'"]),
+        (b'0.png 0_label.png\n1.png\n', ['list.txt:2', '"image label"', "'1.png'"]),
         (b'my 0.png 0_label.png\n', ['list.txt:1', 'tabs']),
-        (b'0.png 0_label.png\nx.png y.png\n', ['2 files', 'line 2', 'x.png does not exist']),
+        (b'0.png 0_label.png\nx.png y.png\n', ['2 files', 'line 2', 'x.png', 'y.png']),
     ],
 )
 def test_a_broken_list(make_args, capsys, tmp_path, broken, content, words):
@@ -49,24 +49,23 @@ def test_a_broken_list(make_args, capsys, tmp_path, broken, content, words):
 
 
 def test_a_list_that_is_missing_or_a_directory(make_args, capsys, tmp_path):
-    words = [str(tmp_path / 'no.txt'), 'does not exist']
+    words = [str(tmp_path / 'no.txt'), 'exist']
     check_refused(make_args, capsys, tmp_path, words, '--train_list', tmp_path / 'no.txt')
-    check_refused(make_args, capsys, tmp_path, ['is a directory'], '--val_list', tmp_path)
+    check_refused(make_args, capsys, tmp_path, ['directory'], '--val_list', tmp_path)
 
 
-def test_of_many_missing_files_the_first_five_are_named(make_args, capsys, tmp_path, broken):
+def test_of_14_missing_files_the_first_5_are_named(make_args, capsys, tmp_path, broken):
     broken.write_text(''.join(f'{i}.png {i}_gone.png\n' for i in range(9)))
     with pytest.raises(SystemExit), one_line_errors():
         main(make_args('--train_list', broken))
     message = capsys.readouterr().err
     assert '14 files' in message
-    assert message.count('does not exist') == 5
+    assert message.count(str(tmp_path / 'broken')) == 6  # with the list itself
+    assert '5.png' not in message
 
 
 def test_a_batch_larger_than_the_list(make_args, capsys, tmp_path):
-    check_refused(
-        make_args, capsys, tmp_path, ['--batch_size 16', '8 training'], '--batch_size', 16
-    )
+    check_refused(make_args, capsys, tmp_path, ['--batch_size 16', '8'], '--batch_size', 16)
 
 
 def truncate(path):
@@ -74,7 +73,7 @@ def truncate(path):
 
 
 def flip_bit(path):
-    """Spoils the checksum of a PNG's pixels."""
+    """Makes the checksum of a PNG's pixels wrong."""
     content = bytearray(path.read_bytes())
     content[-30] ^= 1
     path.write_bytes(content)
@@ -86,28 +85,28 @@ def save_jpeg(path, cut=False):
         truncate(path)
 
 
-SPOILED_IMAGES = {
-    'empty': (lambda path: path.write_bytes(b''), ['0.png is empty']),
-    'truncated png': (truncate, ['0.png is damaged']),
-    'bit flipped': (flip_bit, ['0.png is damaged']),
-    'truncated jpeg': (lambda path: save_jpeg(path, cut=True), ['0.png is damaged']),
+DAMAGED_IMAGES = {
+    'empty': (lambda path: path.write_bytes(b''), ['0.png', 'empty']),
+    'truncated png': (truncate, ['0.png', 'damaged']),
+    'bit flipped': (flip_bit, ['0.png', 'damaged']),
+    'truncated jpeg': (lambda path: save_jpeg(path, cut=True), ['0.png', 'damaged']),
     'html': (lambda path: path.write_text('<html>not found</html>'), ['0.png', 'not an image']),
     '16 bit': (
         lambda path: Image.fromarray(np.full((32, 48), 1000, np.uint16)).save(path),
-        ['0.png', 'more than 8 bits'],
+        ['0.png', '8 bits'],
     ),
     'broken link': (
         lambda path: (path.unlink(), path.symlink_to('nowhere.png')),
-        ['0.png does not exist'],
+        ['0.png', 'exist'],
     ),
 }
 
 
 @pytest.mark.parametrize('data_type', ['list', 'mem_list'])
-@pytest.mark.parametrize('fault', SPOILED_IMAGES)
+@pytest.mark.parametrize('fault', DAMAGED_IMAGES)
 def test_a_broken_image(make_args, capsys, tmp_path, broken, fault, data_type):
-    spoil, words = SPOILED_IMAGES[fault]
-    spoil(broken.parent / '0.png')
+    damage, words = DAMAGED_IMAGES[fault]
+    damage(broken.parent / '0.png')
     options = ['--train_list', broken, '--data_type', data_type]
     check_refused(make_args, capsys, tmp_path, words, *options)
 
@@ -115,7 +114,7 @@ def test_a_broken_image(make_args, capsys, tmp_path, broken, fault, data_type):
 @pytest.mark.skipif(os.geteuid() == 0, reason='root may read everything')
 def test_an_image_without_read_permission(make_args, capsys, tmp_path, broken):
     (broken.parent / '0.png').chmod(0)
-    words = ['0.png cannot be read', 'Permission']
+    words = ['0.png', 'Permission']
     check_refused(make_args, capsys, tmp_path, words, '--train_list', broken)
 
 
@@ -123,19 +122,19 @@ def save_label(path, label, mode=None):
     Image.fromarray(label).convert(mode).save(path)
 
 
-SPOILED_LABELS = {
+DAMAGED_LABELS = {
     'colours': (
         lambda path: save_label(path, draw_toy(0)[1], 'RGB'),
-        ['0_label.png', 'looks like colours (RGB)', 'class indices'],
+        ['0_label.png', 'RGB', 'class indices'],
     ),
-    'jpeg': (save_jpeg, ['0_label.png is a JPEG', 'PNG']),
+    'jpeg': (save_jpeg, ['0_label.png', 'JPEG', 'PNG']),
     'a class too many': (
         lambda path: save_label(path, np.full((32, 48), 7, np.uint8)),
-        ['0_label.png holds the value 7', '--num_classes 3', '0 to 2'],
+        ['0_label.png', 'value 7', '--num_classes 3', '0 to 2'],
     ),
     'another size': (
         lambda path: save_label(path, np.zeros((30, 48), np.uint8)),
-        ['0_label.png is 30 x 48', '32 x 48'],
+        ['0_label.png', '30 x 48', '32 x 48'],
     ),
     '16 bit': (
         lambda path: Image.fromarray(np.ones((32, 48), np.uint16)).save(path),
@@ -144,10 +143,10 @@ SPOILED_LABELS = {
 }
 
 
-@pytest.mark.parametrize('fault', SPOILED_LABELS)
+@pytest.mark.parametrize('fault', DAMAGED_LABELS)
 def test_a_broken_label(make_args, capsys, tmp_path, broken, fault):
-    spoil, words = SPOILED_LABELS[fault]
-    spoil(broken.parent / '0_label.png')
+    damage, words = DAMAGED_LABELS[fault]
+    damage(broken.parent / '0_label.png')
     check_refused(make_args, capsys, tmp_path, words, '--train_list', broken)
 
 
@@ -168,19 +167,21 @@ def test_mixed_sizes_in_a_batch_name_two_files(make_args, capsys, tmp_path, brok
     label.resize((40, 30), Image.Resampling.NEAREST).save(broken.parent / '0_label.png')
     args = make_args('--epochs', 1, '--train_list', broken)
     args.img_size = None
-    with pytest.raises(ValueError, match=r'\d\.png.*\d\.png; give --img_size'):
+    with pytest.raises(ValueError, match=r'\d\.png.*\d\.png.*--img_size'):
         main(args)
     assert not (tmp_path / 'run').exists()
 
 
-def test_a_broken_image_met_in_a_loading_process_ends_in_one_line(broken, toy_val_list, tmp_path):
+@pytest.mark.slow
+def test_a_broken_image_met_in_a_worker_ends_in_one_line(broken, toy_val_list, tmp_path):
     truncate(broken.parent / '0.png')
     options = f'--train_list {broken} --val_list {toy_val_list} --num_classes 3 --batch_size 4'
     command = ['train.py', *options.split(), '--num_workers', 1, '--model_dir', tmp_path / 'run']
     process = run_python(*command)
     assert process.returncode == 2
     assert process.stderr.count('\n') == 1, process.stderr
-    assert '0.png is damaged' in process.stderr
+    assert '0.png' in process.stderr
+    assert 'damaged' in process.stderr
     assert not (tmp_path / 'run').exists()
 
 
@@ -197,38 +198,38 @@ class Empty(ListDataset):
 @pytest.mark.parametrize(
     ('name', 'words'),
     [
-        ('NoDict', ['NoDict[', 'returned NoneType', 'a dict']),
+        ('NoDict', ['NoDict[', 'NoneType', 'dict']),
         ('Empty', ['Empty', 'no sample']),
     ],
 )
-def test_a_data_set_that_breaks_the_contract(make_args, capsys, tmp_path, monkeypatch, name, words):
+def test_a_dataset_that_breaks_the_contract(make_args, capsys, tmp_path, monkeypatch, name, words):
     monkeypatch.setitem(DATASETS, 'mine', f'test_bad_data:{name}')
     check_refused(make_args, capsys, tmp_path, words, '--data_type', 'mine')
 
 
-def answer(value):
-    """A model class whose forward returns value(img)."""
+def make_model(output):
+    """A model class whose forward returns output(img)."""
 
     class Model(torch.nn.Linear):
         def __init__(self, args):
             super().__init__(1, 1)
 
         def forward(self, img):
-            return value(img)
+            return output(img)
 
     return Model
 
 
-Dict = answer(lambda img: {'out': img})
-Tuple = answer(lambda img: (img, img))
-TwoChannels = answer(lambda img: img[:, :2])
+Dict = make_model(lambda img: {'out': img})
+Tuple = make_model(lambda img: (img, img))
+TwoChannels = make_model(lambda img: img[:, :2])
 
 
 @pytest.mark.parametrize(
     ('name', 'words'),
     [
-        ('Dict', ['returned a dict with out', 'a tensor']),
-        ('Tuple', ['returned tuple', 'a tensor']),
+        ('Dict', ['dict with out', 'tensor']),
+        ('Tuple', ['tuple', 'tensor']),
         ('TwoChannels', ['(4, 2, 32, 48)', '(N,3,...)', '--num_classes']),
     ],
 )

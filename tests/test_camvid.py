@@ -6,7 +6,8 @@ from conftest import CAMVID, run_python
 pytestmark = pytest.mark.skipif(not CAMVID.exists(), reason='the road scenes are not there')
 
 
-def test_road_scenes_are_trained_on_and_scored_alike(tmp_path):
+@pytest.mark.slow
+def test_road_scenes_train_and_evaluate_to_the_same_scores(tmp_path):
     options = (
         f'--train_list {CAMVID}/train.txt --val_list {CAMVID}/val.txt --num_classes 11 '
         '--ignore_index 11 --img_size 48 64 --fast_dev_run --batch_size 4 --num_workers 1'
@@ -17,5 +18,5 @@ def test_road_scenes_are_trained_on_and_scored_alike(tmp_path):
         'eval.py', '--load_model_path', tmp_path / 'run_fast_dev_run' / 'best.pth', '--fast_dev_run'
     )
     assert scored.returncode == 0, scored.stderr
-    wanted = next(line for line in trained.stdout.splitlines() if ' val | ' in line)
-    assert wanted.removeprefix('epoch 1/1 ') in scored.stdout.splitlines()
+    expected = next(line for line in trained.stdout.splitlines() if ' val | ' in line)
+    assert expected.removeprefix('epoch 1/1 ') in scored.stdout.splitlines()

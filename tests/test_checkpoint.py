@@ -25,7 +25,7 @@ def test_what_was_saved_is_loaded(path):
     assert torch.equal(state['model']['w'], torch.arange(5000.0))
 
 
-def test_a_save_that_fails_leaves_the_older_file_and_no_leftover(path, monkeypatch):
+def test_a_save_that_fails_leaves_the_older_file_and_nothing_else(path, monkeypatch):
     def fail(state, file):
         file.write(b'half')
         raise OSError('disk full')
@@ -51,7 +51,7 @@ def test_two_processes_that_write_one_file_do_not_disturb_each_other(tmp_path, m
 
 def test_every_flipped_bit_is_caught_or_harmless(path):
     content = path.read_bytes()
-    wanted = torch.arange(5000.0)
+    expected = torch.arange(5000.0)
     for position in range(50, len(content), len(content) // 60):
         path.write_bytes(
             content[:position] + bytes([content[position] ^ 16]) + content[position + 1 :]
@@ -60,7 +60,7 @@ def test_every_flipped_bit_is_caught_or_harmless(path):
             state = load_checkpoint(path)
         except ValueError:
             continue
-        assert torch.equal(state['model']['w'], wanted)
+        assert torch.equal(state['model']['w'], expected)
 
 
 class Evil:
@@ -76,14 +76,14 @@ class Evil:
 def damage(path, how):
     """Replaces a checkpoint by something that is none."""
     content = path.read_bytes()
-    spoiled = {
+    contents = {
         'empty': b'',
         'text': b'not a checkpoint\n' * 20,
         'truncated': content[: len(content) // 2],
         'zeros': bytes(len(content)),
         'pickle': pickle.dumps({'a': 1}),
     }
-    path.write_bytes(spoiled[how])
+    path.write_bytes(contents[how])
 
 
 @pytest.mark.parametrize('how', ['empty', 'text', 'truncated', 'zeros'])
@@ -95,31 +95,29 @@ def test_a_damaged_file_is_named_in_one_line(path, how):
 
 
 def test_a_missing_file_and_a_directory_are_named(tmp_path):
-    with pytest.raises(ValueError, match=r'no\.pth does not exist'):
+    with pytest.raises(ValueError, match=r'no\.pth.*exist'):
         load_checkpoint(tmp_path / 'no.pth')
-    with pytest.raises(ValueError, match='is a directory'):
+    with pytest.raises(ValueError, match='directory'):
         load_checkpoint(tmp_path)
 
 
 def test_code_in_a_checkpoint_does_not_run(tmp_path):
     canary = tmp_path / 'canary'
     torch.save({'model': Evil(canary)}, tmp_path / 'evil.pth')
-    with pytest.raises(
-        ValueError, match=r'evil\.pth cannot be loaded: it holds code \(\w+\.open\)'
-    ):
+    with pytest.raises(ValueError, match=r'evil\.pth.*code \(\w+\.open\)'):
         load_checkpoint(tmp_path / 'evil.pth')
     assert not canary.exists()
 
 
 def test_a_newer_format_is_refused(path, monkeypatch):
     monkeypatch.setattr(checkpoint, 'FORMAT_VERSION', 0)
-    with pytest.raises(ValueError, match='newer version'):
+    with pytest.raises(ValueError, match='newer'):
         load_checkpoint(path)
 
 
 def test_a_list_is_no_checkpoint(tmp_path):
     torch.save([1, 2], tmp_path / 'list.pth')
-    with pytest.raises(ValueError, match='holds a list'):
+    with pytest.raises(ValueError, match='list.*dict'):
         load_checkpoint(tmp_path / 'list.pth')
 
 

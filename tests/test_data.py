@@ -9,12 +9,46 @@ import torch
 from conftest import SIZE, draw_toy, write_list
 from PIL import Image
 
-from data.augment import augment_pair, random_flip, random_scale_crop, resize_image, resize_label
-from data.data_entry import get_dataset_by_type, select_eval_loader, select_train_loader
+from data import augment
+from data.augment import resize_image, resize_label
+from data.data_entry import (
+    DATASETS,
+    get_dataset_by_type,
+    select_eval_loader,
+    select_train_loader,
+)
 from data.image_io import read_image, read_label
+from data.list_dataset import ListDataset
 from data.list_file import ListFile, count_overlap
 from data.loading import EpochSampler
+from data.mem_list_dataset import MemListDataset
 from data.shapes import CLASSES, write_set
+from utils.torch_utils import seed_generators
+
+
+class Noisy:
+    """An augmentation that draws from each of the three global generators."""
+
+    def transform(self, img, label):
+        noise = random.randrange(20) + np.random.randint(0, 20, img.shape)
+        noise = noise + torch.randint(20, img.shape).numpy()
+        return (img // 2 + noise).astype(np.uint8), label
+
+
+class NoisyList(Noisy, ListDataset):
+    pass
+
+
+class NoisyMemList(Noisy, MemListDataset):
+    pass
+
+
+@pytest.fixture
+def noisy_args(make_args, monkeypatch):
+    """make_args with a noisy dataset, `noisy_mem` with --data_type noisy_mem."""
+    monkeypatch.setitem(DATASETS, 'noisy', 'test_data:NoisyList')
+    monkeypatch.setitem(DATASETS, 'noisy_mem', 'test_data:NoisyMemList')
+    return lambda *options: make_args('--data_type', 'noisy', *options)
 
 
 def read_epochs(args, epochs):
@@ -34,18 +68,18 @@ def are_equal(one, other):
     )
 
 
-@pytest.mark.parametrize('data_type', ['list', 'mem_list'])
-def test_workers_0_and_2_see_identical_samples(make_args, data_type):
+@pytest.mark.parametrize('data_type', ['noisy', 'noisy_mem', 'list', 'mem_list'])
+def test_workers_0_and_2_see_identical_samples(noisy_args, data_type):
     runs = [
-        read_epochs(make_args('--data_type', data_type, '--num_workers', workers), (1, 2))
+        read_epochs(noisy_args('--data_type', data_type, '--num_workers', workers), (1, 2))
         for workers in (0, 2)
     ]
     assert len(runs[0]) == 16
     assert are_equal(*runs)
 
 
-def test_two_epochs_see_different_orders_and_augmentations(make_args):
-    samples = read_epochs(make_args(), (1, 2))
+def test_two_epochs_see_different_orders_and_augmentations(noisy_args):
+    samples = read_epochs(noisy_args(), (1, 2))
     one, two = samples[:8], samples[8:]
     assert [name for name, *_ in one] != [name for name, *_ in two]
     assert {name for name, *_ in one} == {name for name, *_ in two}
@@ -53,22 +87,30 @@ def test_two_epochs_see_different_orders_and_augmentations(make_args):
     assert not any(torch.equal(images[name], img) for name, img, _ in two)
 
 
-def test_an_epoch_is_the_same_whatever_was_drawn_before(make_args):
-    straight = read_epochs(make_args(), (1, 2))[8:]
+def test_an_epoch_is_the_same_whatever_random_numbers_came_before(noisy_args):
+    straight = read_epochs(noisy_args(), (1, 2))[8:]
     random.random(), np.random.rand(), torch.rand(1)
-    assert are_equal(straight, read_epochs(make_args(), (2,)))
+    assert are_equal(straight, read_epochs(noisy_args(), (2,)))
 
 
-def test_another_seed_gives_other_samples(make_args):
-    assert not are_equal(read_epochs(make_args(), (1,)), read_epochs(make_args('--seed', 1), (1,)))
+def test_another_seed_gives_other_samples(noisy_args):
+    one, two = (read_epochs(noisy_args('--seed', seed), (1,)) for seed in (0, 1))
+    assert [name for name, *_ in one] != [name for name, *_ in two]
+    images = {name: img for name, img, _ in one}
+    assert not any(torch.equal(images[name], img) for name, img, _ in two)
 
 
-def test_loading_in_the_main_process_draws_nothing_from_its_generators(make_args):
-    before = random.getstate(), np.random.get_state()[1].copy(), torch.get_rng_state()
-    read_epochs(make_args(), (1,))
-    assert random.getstate() == before[0]
-    assert np.array_equal(np.random.get_state()[1], before[1])
-    assert torch.equal(torch.get_rng_state(), before[2])
+def draw():
+    return random.random(), np.random.rand(), torch.rand(1).item()
+
+
+def test_a_seed_sets_the_three_global_generators_and_differs_with_it():
+    numbers = []
+    for seed in (3, 4, 3):
+        seed_generators(seed)
+        numbers.append(draw())
+    assert numbers[0] == numbers[2]
+    assert len({*numbers[0], *numbers[1]}) == 6
 
 
 @pytest.mark.parametrize('is_train', [True, False])
@@ -78,17 +120,24 @@ def test_mem_list_gives_what_list_gives(make_args, tmp_path, is_train):
     Image.fromarray(draw_toy(0)[1][:20]).save(tmp_path / 'mixed' / '0_label.png')
     samples = []
     for data_type in ('list', 'mem_list'):
-        dataset = get_dataset_by_type(make_args('--data_type', data_type), path, is_train)
-        random.seed(0)
+        lists = ('--train_list', path, '--val_list', path)
+        dataset = get_dataset_by_type(make_args('--data_type', data_type, *lists), is_train)
+        seed_generators(0)
         samples.append(
             [(s['name'], s['img'], s['label']) for s in map(dataset.__getitem__, (0, 1))]
         )
     assert are_equal(*samples)
 
 
+def test_the_dataset_for_training_reads_train_list_and_the_other_val_list(make_args):
+    datasets = [get_dataset_by_type(make_args(), is_train) for is_train in (True, False)]
+    assert [len(dataset) for dataset in datasets] == [8, 5]
+    assert len(get_dataset_by_type(make_args())) == 5
+
+
 def test_mem_list_reads_no_file_after_the_start_and_shares_its_memory(make_args, tmp_path):
     path = write_list(tmp_path / 'gone', 2)
-    dataset = get_dataset_by_type(make_args('--data_type', 'mem_list'), path, False)
+    dataset = get_dataset_by_type(make_args('--data_type', 'mem_list', '--val_list', path))
     for file in path.parent.glob('*.png'):
         file.unlink()
     assert dataset[1]['img'].shape == (3, *SIZE)
@@ -96,7 +145,7 @@ def test_mem_list_reads_no_file_after_the_start_and_shares_its_memory(make_args,
     assert dataset.buffer.numel() == 2 * 4 * SIZE[0] * SIZE[1]
 
 
-def test_training_drops_a_short_last_batch_and_scoring_keeps_it(make_args):
+def test_training_drops_a_short_last_batch_and_validation_keeps_it(make_args):
     args = make_args('--batch_size', 3, '--val_batch_size', 3)
     assert [len(batch['name']) for batch in select_train_loader(args)] == [3, 3]
     assert [len(batch['name']) for batch in select_eval_loader(args)] == [3, 2]
@@ -111,7 +160,7 @@ def test_the_batch_is_what_the_contract_says(make_args):
     assert all(name.endswith('.png') for name in batch['name'])
 
 
-def test_for_scoring_the_label_keeps_its_own_size(make_args):
+def test_for_validation_the_label_keeps_its_own_size(make_args):
     batch = next(iter(select_eval_loader(make_args('--img_size', 16, 24))))
     assert batch['img'].shape == (1, 3, 16, 24)
     assert batch['label'].shape == (1, *SIZE)
@@ -182,25 +231,30 @@ def test_augmentation_moves_image_and_label_together():
     label[label == 255] = 0
     img = np.repeat(label[..., None] * 50, 3, axis=2)  # an image that shows its label
     for seed in range(20):
-        random.seed(seed)
-        new_img, new_label = random_flip(*random_scale_crop(img, label, SIZE, 255))
+        seed_generators(seed)
+        new_img, new_label = augment.augment_pair(img, label, SIZE, 255)
         assert new_img.shape == (*SIZE, 3)
-        differs = (new_img[..., 0] > 50) != (new_label == 2)
+        assert new_img.dtype == new_label.dtype == np.uint8
+        grey = new_img.mean(-1)
+        middle = (grey[new_label == 2].mean() + grey[new_label == 0].mean()) / 2  # in any light
+        differs = (grey > middle) != (new_label == 2)
         assert differs[new_label != 255].mean() < 0.05  # the edge, where the image is smoothed
 
 
-def test_what_padding_adds_is_never_scored():
+def test_what_padding_adds_is_never_evaluated():
     img, label = np.zeros((10, 10, 3), np.uint8), np.zeros((10, 10), np.uint8)
-    new_img, new_label = random_scale_crop(img, label, (10, 10), 255, 0.5, 0.5)
+    new_img, new_label = augment.random_scale_crop(img, label, (10, 10), 255, 0.5, 0.5)
     assert (new_label == 255).sum() == 75
     assert (new_img[new_label == 0] == 0).all()
 
 
-def test_augmentation_leaves_no_new_class():
+@pytest.mark.parametrize('size', [(40, 40), SIZE, (20, 70)])
+def test_augmentation_gives_the_size_and_leaves_no_new_class(size):
     img, label = draw_toy(0)
     for seed in range(10):
-        random.seed(seed)
-        _, new_label = augment_pair(img, label, (40, 40), 255)
+        seed_generators(seed)
+        new_img, new_label = augment.augment_pair(img, label, size, 255)
+        assert (new_img.shape, new_label.shape) == ((*size, 3), size)
         assert set(np.unique(new_label)) <= {0, 1, 2, 255}
 
 
@@ -210,16 +264,17 @@ def test_resizing_to_the_same_size_changes_nothing():
     assert resize_label(label, SIZE) is label
 
 
-def test_the_demo_set_is_the_same_each_time_and_holds_every_class(tmp_path):
+def test_the_demo_set_is_the_same_each_time_and_holds_every_class(tmp_path, monkeypatch):
+    monkeypatch.setattr('data.shapes.NUM_IMAGES', {'train': 10, 'val': 40})
     for name in 'ab':
         write_set(tmp_path / name)
-    args = Namespace(
-        data_type='list', data_root='', img_size=None, num_classes=5, ignore_index=255, overfit=0
-    )
     files = sorted(p.relative_to(tmp_path / 'a') for p in (tmp_path / 'a').rglob('*.*'))
+    assert len(files) == 103
     assert all(
         (tmp_path / 'a' / f).read_bytes() == (tmp_path / 'b' / f).read_bytes() for f in files
     )
-    val_set = get_dataset_by_type(args, tmp_path / 'a' / 'val.txt', False)
+    args = Namespace(data_type='list', data_root='', img_size=None, ignore_index=255, overfit=0)
+    args.num_classes, args.val_list = len(CLASSES), tmp_path / 'a' / 'val.txt'
+    val_set = get_dataset_by_type(args)
     values = torch.cat([val_set[i]['label'].unique() for i in range(len(val_set))]).unique()
     assert values.tolist() == [*range(len(CLASSES)), 255]

@@ -1,12 +1,13 @@
 """Recorder's sums and Logger's files."""
 
-import csv
+import math
 
 import numpy as np
 import pytest
 import torch
 
-from utils.logger import Logger, Recoder, Recorder
+from utils.files import read_rows
+from utils.logger import Logger, Recoder, Recorder, format_scores, get_headline
 
 
 def test_a_short_last_batch_weighs_what_it_holds():
@@ -43,36 +44,54 @@ def test_the_ancestors_name_still_works():
     assert Recoder is Recorder
 
 
+def test_a_number_is_not_rounded_to_float32():
+    recorder = Recorder()
+    recorder.record_all({'miou': (0.6, 1), 'acc': (torch.tensor(1), torch.tensor(3))})
+    assert recorder.summary() == {'miou': 0.6, 'acc': 1 / 3}
+
+
+def test_a_summary_starts_afresh():
+    recorder = Recorder()
+    recorder.record('x', 6, 2)
+    assert recorder.summary() == {'x': 3}
+    assert recorder.summary() == {}
+    recorder.record('x', 5)
+    assert recorder.summary() == {'x': 5}
+
+
 def read_log(directory):
-    with (directory / 'log.csv').open(newline='') as file:
-        return list(csv.DictReader(file))
+    return read_rows(directory / 'log.csv')
 
 
-def test_what_a_killed_save_left_is_cleared_away(tmp_path):
-    (tmp_path / '.last.pth.123.tmp').touch()
-    with Logger(tmp_path).open(epoch=1):
-        assert not list(tmp_path.glob('.*.tmp'))
+def test_save_curves_returns_the_means_and_the_next_epoch_starts_from_nothing(tmp_path):
+    with Logger(tmp_path, ['sky', 'road']).open() as logger:
+        logger.record_scalar('train/acc', 1, 2)
+        logger.record_scalar('train/acc', 2, 2)
+        logger.record_scalar('train/iou', torch.tensor([1, 0]), torch.tensor([4, 0]))
+        logger.record_scalars('val', {'loss': 0.5})
+        scores = logger.save_curves(1)
+        assert math.isnan(scores.pop('train/iou/road'))
+        expected = {'train/acc': 0.75, 'train/miou': 0.25, 'train/iou/sky': 0.25, 'val/loss': 0.5}
+        assert scores == expected
+        logger.record_scalar('train/acc', 1, 4)
+        assert logger.save_curves(2) == {'train/acc': 0.25}
+    rows = read_log(tmp_path)
+    assert [row['train/acc'] for row in rows] == ['0.75', '0.25']
+    assert [row['val/loss'] for row in rows] == ['0.5', '']
 
 
-def test_log_csv_has_a_line_an_epoch_and_goes_on_after_the_last_one(tmp_path):
+def test_log_csv_has_a_line_per_epoch_and_continues_after_the_last_one(tmp_path):
     with Logger(tmp_path).open() as logger:
         for epoch in (1, 2, 3):
-            logger.save_curves(epoch, {'train/loss': 1 / epoch}, {})
+            logger.record_scalar('train/loss', 1 / epoch)
+            logger.save_curves(epoch)
     with Logger(tmp_path).open(epoch=2) as logger:  # as after a stop in epoch 3
-        logger.save_curves(3, {'train/loss': 0.25, 'val/miou': 0.5}, {'miou': 0.5})
+        logger.record_scalars('val', {'miou': 0.5})
+        logger.record_scalar('train/loss', 0.25)
+        assert logger.save_curves(3) == {'val/miou': 0.5, 'train/loss': 0.25}
     assert [row['epoch'] for row in read_log(tmp_path)] == ['1', '2', '3']
+    assert [row['train/loss'] for row in read_log(tmp_path)] == ['1', '0.5', '0.25']
     assert [row['val/miou'] for row in read_log(tmp_path)] == ['', '', '0.5']
-
-
-def test_a_fresh_start_clears_what_a_run_wrote_and_nothing_else(tmp_path):
-    for name in ('last.pth', '0002_00000010.pth', 'log.csv', 'args.txt', 'notes.md'):
-        (tmp_path / name).touch()
-    (tmp_path / 'best' / 'camvid_val_pref').mkdir(parents=True)
-    with Logger(tmp_path).open():
-        pass
-    assert (tmp_path / 'notes.md').exists()
-    assert not list(tmp_path.glob('*.pth'))
-    assert not (tmp_path / 'best').exists()
 
 
 @pytest.mark.parametrize(('keep', 'left'), [(2, ['0004', '0005']), (0, ['0003', '0004', '0005'])])
@@ -82,3 +101,9 @@ def test_only_the_newest_numbered_checkpoints_stay(tmp_path, keep, left):
         logger.save_checkpoint({'epoch': epoch}, ['last.pth', f'{epoch:04d}_00000000.pth'], keep)
     assert [path.name[:4] for path in sorted(tmp_path.glob('0*.pth'))] == left
     assert (tmp_path / 'last.pth').exists()
+
+
+def test_the_headline_holds_no_score_of_a_class():
+    scores = {'train/loss': 0.1, 'val/loss': 0.25, 'val/miou': 0.5, 'val/iou/road': 0.125}
+    assert get_headline(scores, 'val/') == {'loss': 0.25, 'miou': 0.5}
+    assert format_scores(scores, 'val/') == 'loss 0.2500 | miou 0.5000'

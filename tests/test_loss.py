@@ -10,7 +10,7 @@ from loss import LOSSES, compute_loss
 from utils.errors import UserError
 
 
-def make_args(loss, **changes):
+def make_namespace(loss, **changes):
     return Namespace(
         **{'loss': loss, 'num_classes': 3, 'ignore_index': 255, 'class_weights': None} | changes
     )
@@ -18,7 +18,7 @@ def make_args(loss, **changes):
 
 @pytest.fixture
 def sample():
-    """Logits (2,3,4,5) that want a gradient, and a batch with some ignored pixels."""
+    """Logits (2,3,4,5) that require a gradient, and a batch with some ignored pixels."""
     generator = torch.Generator().manual_seed(0)
     pred = torch.randn(2, 3, 4, 5, generator=generator, requires_grad=True)
     label = torch.randint(0, 3, (2, 4, 5), generator=generator).to(torch.uint8)
@@ -26,12 +26,12 @@ def sample():
     return pred, {'label': label}
 
 
-def test_ce_is_the_mean_over_the_pixels_that_count(sample):
+def test_ce_is_the_mean_over_the_valid_pixels(sample):
     pred, batch = sample
     log_probs = pred.log_softmax(1).movedim(1, -1)[batch['label'] != 255]
     label = batch['label'][batch['label'] != 255].long()
     by_hand = -sum(row[c] for row, c in zip(log_probs, label, strict=True)) / len(label)
-    assert compute_loss(pred, batch, make_args('ce'))['loss'].item() == pytest.approx(
+    assert compute_loss(pred, batch, make_namespace('ce'))['loss'].item() == pytest.approx(
         by_hand.item(), abs=1e-6
     )
 
@@ -40,21 +40,21 @@ def test_class_weights_weigh_as_torch_does(sample):
     pred, batch = sample
     weights = [0.5, 2.0, 1.0]
     torch_ce = F.cross_entropy(pred, batch['label'].long(), torch.tensor(weights), ignore_index=255)
-    loss = compute_loss(pred, batch, make_args('ce', class_weights=weights))['loss']
+    loss = compute_loss(pred, batch, make_namespace('ce', class_weights=weights))['loss']
     assert loss.item() == pytest.approx(torch_ce.item(), abs=1e-6)
 
 
-def test_dice_is_0_for_a_sure_and_right_answer_and_near_1_for_a_wrong_one(sample):
+def test_dice_is_0_for_a_sure_and_right_prediction_and_near_1_for_a_wrong_one(sample):
     _, batch = sample
     right = F.one_hot(batch['label'].long() % 255, 3).movedim(-1, 1) * 50.0
-    assert compute_loss(right, batch, make_args('dice'))['loss'].item() == pytest.approx(
+    assert compute_loss(right, batch, make_namespace('dice'))['loss'].item() == pytest.approx(
         0, abs=1e-4
     )
-    assert compute_loss(right.roll(1, 1), batch, make_args('dice'))['loss'].item() > 0.99
+    assert compute_loss(right.roll(1, 1), batch, make_namespace('dice'))['loss'].item() > 0.99
 
 
 def test_ce_dice_is_the_sum_of_its_named_parts(sample):
-    losses = compute_loss(*sample, make_args('ce_dice'))
+    losses = compute_loss(*sample, make_namespace('ce_dice'))
     assert set(losses) == {'loss', 'loss_ce', 'loss_dice'}
     assert losses['loss'].item() == pytest.approx(
         losses['loss_ce'].item() + losses['loss_dice'].item()
@@ -64,24 +64,59 @@ def test_ce_dice_is_the_sum_of_its_named_parts(sample):
 @pytest.mark.parametrize('name', ['ce', 'dice', 'ce_dice'])
 def test_ignored_pixels_have_no_gradient_and_ignored_images_a_loss_of_0(sample, name):
     pred, batch = sample
-    compute_loss(pred, batch, make_args(name))['loss'].backward()
+    compute_loss(pred, batch, make_namespace(name))['loss'].backward()
     assert pred.grad[0, :, :2].abs().max() == 0
     assert pred.grad[0, :, 2:].abs().max() > 0
     ignored = {'label': torch.full_like(batch['label'], 255)}
-    assert compute_loss(pred, ignored, make_args(name))['loss'].item() == 0
+    assert compute_loss(pred, ignored, make_namespace(name))['loss'].item() == 0
 
 
-@pytest.mark.parametrize(('name', 'wanted'), [('l1', 1.5), ('mse', 2.5)])
-def test_regression_losses(name, wanted):
+@pytest.mark.parametrize(('name', 'expected'), [('l1', 1.5), ('mse', 2.5)])
+def test_regression_losses(name, expected):
     pred, batch = torch.tensor([[1.0, 2.0]]), {'label': torch.tensor([[0, 4]])}
-    assert compute_loss(pred, batch, make_args(name))['loss'].item() == wanted
+    assert compute_loss(pred, batch, make_namespace(name))['loss'].item() == expected
 
 
 @pytest.mark.parametrize('name', ['l1', 'mse'])
 def test_regression_on_class_indices_says_that_shapes_differ(sample, name):
     with pytest.raises(UserError, match=r'\(2, 3, 4, 5\).*\(2, 4, 5\)'):
-        compute_loss(*sample, make_args(name))
+        compute_loss(*sample, make_namespace(name))
 
 
-def test_every_loss_is_listed_under_its_own_name():
-    assert all(name == function.__name__ for name, function in LOSSES.items())
+def make_tasks(num_classes):
+    """{task: (pred, batch)} with two samples each: what an entry of a registry may be made for."""
+    logits, index = torch.randn(2, num_classes, 4, 5), torch.arange(40).view(2, 4, 5)
+    pairs = {
+        'segmentation': (logits, index % num_classes),
+        'classification': (logits[..., 0, 0], torch.tensor([0, num_classes - 1])),
+        'regression': (logits, torch.rand(2, num_classes, 4, 5)),
+        'numbers': (logits[..., 0, 0], torch.rand(2, num_classes)),
+        'one logit': (logits[:, :1], index % 2),
+        'depth': (logits[:, :1], torch.rand(2, 4, 5)),
+    }
+    img = torch.zeros(2, 3, 4, 5, dtype=torch.uint8)
+    return {
+        task: (pred.requires_grad_(), {'img': img, 'label': label, 'name': ['a', 'b']})
+        for task, (pred, label) in pairs.items()
+    }
+
+
+OTHER_TASK = (ValueError, RuntimeError, IndexError, KeyError)  # what an entry raises for it
+
+
+@pytest.mark.parametrize('name', LOSSES)
+def test_an_entry_gives_a_finite_scalar_and_a_gradient_for_its_task(make_args, name):
+    args, num_fitting = make_args('--loss', name), 0
+    for pred, batch in make_tasks(3).values():
+        args.num_classes = pred.shape[1]
+        try:
+            losses = compute_loss(pred, batch, args)
+        except OTHER_TASK:
+            continue
+        if all(loss.isfinite() for loss in losses.values()):
+            num_fitting += 1
+            assert all(loss.shape == () for loss in losses.values())
+            (gradient,) = torch.autograd.grad(losses['loss'], pred)
+            assert gradient.isfinite().all()
+    if not num_fitting:
+        pytest.skip(f'{name} fits none of the tasks {", ".join(make_tasks(3))}')

@@ -4,6 +4,7 @@ from argparse import Namespace
 
 import pytest
 import torch
+from test_loss import OTHER_TASK, make_tasks
 
 from metrics import METRICS, compute_metrics, summarize
 from utils.logger import Recorder
@@ -22,13 +23,13 @@ def make_batch(num_samples, seed=0, ignore_index=255):
 def count_by_hand(pred, label, ignore_index=255):
     """(hits, labels, predictions) of each class."""
     hits, labels, predictions = [0] * 4, [0] * 4, [0] * 4
-    for scores, wanted in zip(pred.movedim(1, -1).reshape(-1, 4), label.flatten(), strict=True):
-        if wanted == ignore_index:
+    for scores, right in zip(pred.movedim(1, -1).reshape(-1, 4), label.flatten(), strict=True):
+        if right == ignore_index:
             continue
         found = max(range(4), key=lambda c: scores[c])
-        labels[wanted] += 1
+        labels[right] += 1
         predictions[found] += 1
-        hits[wanted] += int(found == wanted)
+        hits[right] += int(found == right)
     return hits, labels, predictions
 
 
@@ -49,7 +50,7 @@ def test_scores_are_what_counting_pixels_gives(ignore_index):
     assert scores['mdice'] == pytest.approx(sum(dice) / 4, abs=1e-12)
 
 
-def test_scores_do_not_depend_on_how_a_set_is_cut_into_batches():
+def test_scores_do_not_depend_on_how_7_images_are_cut_into_batches():
     pred, batch = make_batch(7)
     summaries = []
     for size in (1, 3, 7):
@@ -73,13 +74,12 @@ def test_a_class_that_is_neither_there_nor_found_is_left_out_of_the_mean():
 
 def test_an_image_of_ignored_pixels_changes_no_score():
     pred, batch = make_batch(2)
-    recorder = Recorder()
-    recorder.record_all(compute_metrics(pred, batch, ARGS))
-    before = recorder.summary()
-    recorder.record_all(
-        compute_metrics(pred, {'label': torch.full_like(batch['label'], 255)}, ARGS)
-    )
-    assert recorder.summary() == before
+    ignored = {'label': torch.full_like(batch['label'], 255)}
+    alone, together = Recorder(), Recorder()
+    for recorder in (alone, together):
+        recorder.record_all(compute_metrics(pred, batch, ARGS))
+    together.record_all(compute_metrics(pred, ignored, ARGS))
+    assert together.summary() == alone.summary()
 
 
 def test_l1_is_the_mean_absolute_error():
@@ -90,14 +90,27 @@ def test_l1_is_the_mean_absolute_error():
     assert recorder.summary() == {'l1': 1.5}
 
 
-def test_a_classifier_is_scored_too():
+def test_a_classifier_is_evaluated_too():
     pred = torch.tensor([[1.0, 0, 0, 0], [0, 0, 0, 1.0]])
     pairs = compute_metrics(pred, {'label': torch.tensor([0, 1])}, ARGS)
     assert [int(number) for number in pairs['acc']] == [1, 2]
 
 
-def test_every_metric_gives_a_sum_and_a_count():
-    pred, batch = make_batch(2)
-    args = Namespace(**{**vars(ARGS), 'metrics': [name for name in METRICS if name != 'l1']})
-    for value, count in compute_metrics(pred, batch, args).values():
-        assert value.shape == count.shape
+@pytest.mark.parametrize('name', METRICS)
+def test_an_entry_gives_sums_and_counts_of_one_shape_and_a_number_for_its_task(make_args, name):
+    args, num_fitting = make_args('--metrics', name), 0
+    for pred, batch in make_tasks(3).values():
+        args.num_classes = pred.shape[1]
+        try:
+            pairs = compute_metrics(pred, batch, args)
+        except OTHER_TASK:
+            continue
+        num_fitting += 1
+        for value, count in pairs.values():
+            assert torch.as_tensor(value).shape == torch.as_tensor(count).shape
+        recorder = Recorder()
+        recorder.record_all(pairs)
+        scores = summarize(recorder.summary(), range(args.num_classes))
+        assert all(isinstance(score, float) for score in scores.values())
+    if not num_fitting:
+        pytest.skip(f'{name} fits none of the tasks {", ".join(make_tasks(3))}')

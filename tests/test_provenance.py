@@ -2,19 +2,21 @@
 
 import hashlib
 import json
+import os
 import secrets
-import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from conftest import read_record, run_python, train, write_list
+from conftest import CALM, RUN, find_line, read_record, run_python, train, write_list
 
 from data.data_entry import DATASETS
 from data.list_file import ListFile
+from options import get_changed_args
 from train import Trainer
 from utils.checkpoint import load_checkpoint
-from utils.provenance import digest_sample, fingerprint
+from utils.tracking.provenance import digest_sample, fingerprint
 
 
 def test_run_json_and_the_checkpoint_tell_the_same(make_args, toy_val_list):
@@ -24,26 +26,35 @@ def test_run_json_and_the_checkpoint_tell_the_same(make_args, toy_val_list):
     assert {name: record[name] for name in stored} == stored
     assert record['status'] == 'finished'
     assert record['end'] >= record['start']
-    assert record['changed']['lr'] == 0.25
-    assert 'momentum' not in record['changed']
-    assert record['args']['momentum'] == 0.9
+    assert record['args'] == vars(trainer.args)
+    changed = get_changed_args(record['args'])
+    assert changed['lr'] == 0.25
+    assert 'momentum' in record['args'].keys() - changed.keys()
     assert stored['versions']['torch'] == torch.__version__
     assert stored['data']['val']['samples'] == 5
     content = toy_val_list.read_bytes()
     assert stored['data']['val']['sha256'] == hashlib.sha256(content).hexdigest()
 
 
-def test_a_fingerprint_counts_the_bytes_of_every_file(tmp_path):
+class Listed:
+    """As much of a dataset as a fingerprint looks at."""
+
+    def __init__(self, path):
+        self.files = ListFile(path)
+
+    def __len__(self):
+        return len(self.files)
+
+
+def test_a_fingerprint_counts_the_bytes_of_every_file_and_sees_two_that_swap_sizes(tmp_path):
     path = write_list(tmp_path, 2)
-
-    class Data:
-        files = ListFile(path)
-
-        def __len__(self):
-            return len(self.files)
-
-    total = sum(file.stat().st_size for file in tmp_path.glob('*.png'))
-    assert fingerprint(path, Data())['total_bytes'] == total
+    facts = fingerprint(path, Listed(path))
+    assert facts['total_bytes'] == sum(file.stat().st_size for file in tmp_path.glob('*.png'))
+    with (tmp_path / '0.png').open('ab') as file:
+        file.write(b'\0')
+    os.truncate(tmp_path / '1.png', (tmp_path / '1.png').stat().st_size - 1)
+    other = fingerprint(path, Listed(path))
+    assert [name for name in facts if facts[name] != other[name]] == ['file_sizes']
 
 
 def test_a_run_remembers_the_checkpoint_that_it_started_from(make_args):
@@ -90,16 +101,21 @@ def test_a_sample_digest_takes_whatever_a_loader_takes():
     assert digest_sample(sample) != digest_sample(sample | {'strided': torch.arange(5.0)})
 
 
+@pytest.mark.slow
 def test_without_git_a_run_is_recorded_too(trained_clone):
-    record = json.loads((trained_clone / 'checkpoints/base_model_first/run.json').read_text())
+    record = json.loads((trained_clone / RUN / 'run.json').read_text())
     assert record['git'] is None
     assert record['command'].startswith('python')
     assert '--save_prefix first' in record['command']
 
 
-def test_a_model_that_wants_another_input_trains_on_and_says_so(make_args, monkeypatch):
-    monkeypatch.setattr('model.model_entry.gen_probe_batch', lambda: {'img': torch.zeros(1, 7)})
-    with pytest.warns(UserWarning, match='no answer to the probe'):
+def test_a_model_that_needs_another_input_is_trained_all_the_same_with_a_warning(
+    make_args, monkeypatch
+):
+    monkeypatch.setattr(
+        'utils.tracking.probe.gen_probe_batch', lambda: {'img': torch.zeros(1, 7), 'name': ['x']}
+    )
+    with pytest.warns(UserWarning, match='probe'):
         trainer = train(make_args('--epochs', 1))
     answer = load_checkpoint(trainer.model_dir / 'last.pth')['probe']['answer']
     assert 'gen_probe_batch' in answer
@@ -107,26 +123,23 @@ def test_a_model_that_wants_another_input_trains_on_and_says_so(make_args, monke
 
 def test_a_probe_changes_nothing_of_the_training(make_args, monkeypatch):
     plain = train(make_args(run='plain')).model.state_dict()
-    monkeypatch.setattr('eval.Evaluator.take_probe', lambda self: None)
+    monkeypatch.setattr('utils.tracking.tracker.probe_model', lambda *_: {'answer': 'x'})
     other = train(make_args(run='other')).model.state_dict()
     assert all(torch.equal(plain[name], other[name]) for name in plain)
 
 
-def test_the_command_that_runs_prints_makes_the_run_again(trained_clone, tmp_path):
-    clone = shutil.copytree(trained_clone, tmp_path / 'project')
-    process = run_python('scripts/runs.py', 'cmd', 'base_model_first', cwd=clone)
+@pytest.mark.slow
+def test_the_command_that_runs_prints_reproduces_the_run(clone):
+    process = run_python('scripts/runs.py', 'cmd', Path(RUN).name, cwd=clone)
     (clone / 'train.py').unlink()  # the copy in the run directory is what runs
     again = run_python(*process.stdout.split()[1:], cwd=clone)
     assert again.returncode == 0, again.stderr
-    states = [
-        load_checkpoint(clone / 'checkpoints' / name / 'last.pth')
-        for name in ('base_model_first', 'base_model_first_again')
-    ]
+    states = [load_checkpoint(clone / f'{run}/last.pth') for run in (RUN, f'{RUN}_again')]
     assert states[0]['metrics']['val/loss'] == states[1]['metrics']['val/loss']
 
 
 class OwnData:
-    """A data set of one's own: no list file, and a `files` that is something else."""
+    """A dataset of one's own: no list file, and a `files` that is something else."""
 
     def __init__(self, args, list_path, is_train):
         self.files = ['a', 'b', 'c', 'd']
@@ -139,14 +152,12 @@ class OwnData:
         return {'img': torch.zeros(3, 8, 8, dtype=torch.uint8), 'label': label, 'name': str(i)}
 
 
-def test_a_data_set_without_a_list_file_is_remembered_too(make_args, monkeypatch):
+def test_a_dataset_without_a_list_file_is_remembered_too(make_args, monkeypatch):
     monkeypatch.setitem(DATASETS, 'own', 'test_provenance:OwnData')
     options = ['--data_type', 'own', '--train_list', 'any', '--val_list', 'any']
     train(make_args('--epochs', 1, *options))
     trainer = Trainer(make_args('--epochs', 2, *options, '--resume'))
     state = load_checkpoint(trainer.model_dir / 'last.pth')
     assert state['provenance']['data']['val'] == {'list': 'any', 'samples': 4}
-    drift = trainer.evaluator.compare_with(state, trainer.record.sources, trainer.record.provenance)
-    assert drift.describe('code', 'probe', 'data') == [
-        'code: unchanged | probe: identical | data: unchanged'
-    ]
+    drift = trainer.tracker.print_drift(state)
+    find_line(drift.describe('code', 'probe', 'data'), *CALM)

@@ -6,9 +6,10 @@ import subprocess
 import pytest
 from conftest import ROOT, train
 
-from utils import sources
-from utils.provenance import get_provenance
-from utils.sources import read_imported, read_sources, write_sources
+from utils.errors import UserError
+from utils.tracking import sources
+from utils.tracking.provenance import get_provenance
+from utils.tracking.sources import read_code, read_imported, read_sources, write_sources
 
 
 def make_project(directory):
@@ -39,6 +40,7 @@ def make_project(directory):
     return directory
 
 
+NEEDS_GIT = pytest.mark.skipif(not shutil.which('git'), reason='git is not installed')
 SOURCES = ['data/own.py', 'model/net.py', 'model/ops.cu', 'model/widths.json']
 SOURCES += ['options.py', 'requirements.txt']
 
@@ -53,7 +55,7 @@ def test_sources_are_text_and_neither_data_nor_checkpoints_nor_hidden(tmp_path):
     assert sorted(read_sources(make_project(tmp_path))) == with_ignored
 
 
-@pytest.mark.skipif(not shutil.which('git'), reason='git is not there')
+@NEEDS_GIT
 def test_git_says_what_is_a_source_and_what_has_changed(tmp_path, monkeypatch):
     monkeypatch.setattr(sources, 'ROOT', make_project(tmp_path))
     assert sources.get_git_state() is None
@@ -67,7 +69,7 @@ def test_git_says_what_is_a_source_and_what_has_changed(tmp_path, monkeypatch):
     assert 'options.py' not in read_sources(tmp_path)
 
 
-@pytest.mark.skipif(not shutil.which('git'), reason='git is not there')
+@NEEDS_GIT
 def test_uncommitted_changes_are_saved_as_a_file(make_args, tmp_path, monkeypatch):
     project = make_project(tmp_path / 'project')
     run_git(project, 'init')
@@ -89,6 +91,30 @@ def test_a_copy_of_the_sources_is_exact_and_holds_nothing_else(tmp_path):
     assert not (tmp_path / 'copy' / 'old.py').exists()
 
 
+@pytest.mark.parametrize(
+    'name', ['../../x.py', '/x.py', 'model/../../x.py', '..', '{outside}/x.py']
+)
+def test_a_name_outside_of_the_directory_is_refused_and_nothing_is_written(tmp_path, name):
+    directory = tmp_path / 'a' / 'b' / 'code'
+    directory.mkdir(parents=True)
+    (directory / 'old.py').touch()
+    name = name.format(outside=tmp_path)
+    with pytest.raises(UserError) as error:
+        write_sources({'a.py': 'x = 1\n', name: 'x = 2\n'}, directory)
+    assert repr(name) in str(error.value)
+    files = [path.relative_to(tmp_path) for path in tmp_path.rglob('*') if path.is_file()]
+    assert [str(path) for path in files] == ['a/b/code/old.py']
+
+
+def test_a_link_in_place_of_the_copy_is_replaced_and_not_followed(tmp_path):
+    (tmp_path / 'outside').mkdir()
+    (tmp_path / 'outside' / 'mine.py').write_text('mine\n')
+    (tmp_path / 'code').symlink_to(tmp_path / 'outside')
+    write_sources({'a.py': 'x = 1\n'}, tmp_path / 'code')
+    assert [path.name for path in (tmp_path / 'outside').iterdir()] == ['mine.py']
+    assert read_sources(tmp_path / 'code') == {'a.py': 'x = 1\n'}
+
+
 def test_runs_beside_the_code_are_no_sources(tmp_path):
     project = make_project(tmp_path)
     for run in ('runs/a', 'b'):
@@ -103,13 +129,13 @@ def test_virtual_environments_are_no_sources(tmp_path):
     assert read_sources(tmp_path) == {}
 
 
-def test_code_that_was_kept_before_is_looked_at_again(tmp_path, monkeypatch):
+@NEEDS_GIT
+def test_code_that_a_checkpoint_names_is_read_even_if_git_ignores_it(tmp_path, monkeypatch):
     monkeypatch.setattr(sources, 'ROOT', make_project(tmp_path))
     run_git(tmp_path, 'init')
-    known = read_sources(tmp_path)
-    assert 'model/ignored.log' not in known
-    more = read_sources(tmp_path, others=['model/ignored.log', 'model/gone.py'])
-    assert more == known | {'model/ignored.log': 'x\n'}
+    assert 'model/ignored.log' not in read_sources(tmp_path)
+    names = ['model/ignored.log', 'model/gone.py', 'train.log', '.env', 'checkpoints/run/args.txt']
+    assert read_code(names, tmp_path) == {'model/ignored.log': 'x\n'}
 
 
 def test_code_that_runs_is_kept_wherever_it_comes_from(monkeypatch, capsys):
@@ -118,12 +144,14 @@ def test_code_that_runs_is_kept_wherever_it_comes_from(monkeypatch, capsys):
     assert read_imported(listed) == {'loss.py': text}
     monkeypatch.setattr(sources, 'MAX_SOURCE_BYTES', 10)
     assert read_imported(listed) == {}
-    assert 'neither stored nor compared, though it runs: loss.py' in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert 'loss.py' in error
+    assert error.count('\n') == 1
 
 
 def test_the_copy_in_a_run_directory_holds_every_module(make_args):
     trainer = train(make_args('--epochs', 1))
-    for path in [*ROOT.glob('*.py'), *ROOT.glob('utils/*.py'), *ROOT.glob('model/**/*.py')]:
+    for path in [*ROOT.glob('*.py'), *ROOT.glob('utils/**/*.py'), *ROOT.glob('model/**/*.py')]:
         copy = trainer.model_dir / 'code' / path.relative_to(ROOT)
         assert copy.read_bytes() == path.read_bytes()
 

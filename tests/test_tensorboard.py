@@ -30,7 +30,7 @@ def server(make_args, tmp_path):
 
 
 def ask(url, message=None):
-    """The answer as JSON; a message is sent with POST."""
+    """The response as JSON; a message is sent with POST."""
     data = None if message is None else json.dumps(message).encode()
     request = urllib.request.Request(url, data, {'Content-Type': 'application/json'})
     with urllib.request.urlopen(request) as response:
@@ -38,7 +38,7 @@ def ask(url, message=None):
 
 
 def wait_for_tags(url):
-    """The answer as soon as the server is up and has read the run; the last one after 60 s."""
+    """The response as soon as the server is up and has read the run; AssertionError after 60 s."""
     tags = {}
     for _ in range(300):
         with contextlib.suppress(OSError):  # not listening yet
@@ -46,7 +46,7 @@ def wait_for_tags(url):
         if tags:
             return tags
         time.sleep(0.2)
-    raise AssertionError(f'{url} had nothing to tell in 60 s')
+    raise AssertionError(f'{url} returned nothing in 60 s')
 
 
 def test_the_page_lists_curves_and_pictures(server):
@@ -54,6 +54,10 @@ def test_the_page_lists_curves_and_pictures(server):
     for name in ('loss', 'miou', 'acc', 'iou/1'):
         assert {f'train/{name}', f'val/{name}'} <= set(scalars)
     assert {'lr', 'train/grad_norm', 'speed/img_per_s', 'speed/data_wait'} <= set(scalars)
+    assert {'best/loss', 'best/miou'} <= set(scalars)
+    charts = str(ask(f'{server}/custom_scalars/layout'))
+    assert 'train/miou' in charts
+    assert 'val/miou' in charts
     points = ask(f'{server}/scalars/scalars?run=run&tag=lr')
     assert [point[1] for point in points] == [1, 2]
     assert wait_for_tags(f'{server}/text/tags')['run'] == ['args/text_summary']

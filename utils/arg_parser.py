@@ -1,18 +1,16 @@
-"""The command line's grammar: one-line errors, types that check, and files of options."""
+"""The command line: one-line errors, files of options, and options that a checkpoint holds."""
 
 import argparse
-import math
-import re
 import shlex
 
-from utils.errors import nearest
+from utils.errors import UserError, nearest
 
 
 class HelpFormatter(argparse.HelpFormatter):
-    """Adds the default to a help line that has one worth saying."""
+    """Adds the default to a help line, unless it is blank or off."""
 
     def _get_help_string(self, action):
-        if action.default in (None, False, '', argparse.SUPPRESS, []):
+        if action.default is False or action.default in (None, '', argparse.SUPPRESS):
             return action.help
         return f'{action.help} (default: {format_value(action.default)})'.replace('%', '%%')
 
@@ -21,15 +19,14 @@ class Parser(argparse.ArgumentParser):
     """argparse that never abbreviates, names the nearest option, and reads `@args.txt`."""
 
     def __init__(self, **kwargs):
-        super().__init__(
-            formatter_class=HelpFormatter, fromfile_prefix_chars='@', allow_abbrev=False, **kwargs
-        )
+        kwargs |= {'formatter_class': HelpFormatter, 'fromfile_prefix_chars': '@'}
+        super().__init__(allow_abbrev=False, **kwargs)
 
     def convert_arg_line_to_args(self, line):
         return shlex.split(line, comments=True)
 
     def expand(self, argv):
-        """The words of argv, with what stands in its `@args.txt` files in their place."""
+        """The words of argv, with its `@args.txt` files replaced by their content."""
         return self._read_args_from_files(argv)
 
     def parse_args(self, argv=None, namespace=None):
@@ -39,59 +36,61 @@ class Parser(argparse.ArgumentParser):
             self.error(f"unknown option '{name}'{nearest(name, self._option_string_actions)}")
         return args
 
+    def parse_typed(self, argv=None):
+        """{name: value} of the options that argv holds: no defaults."""
+        not_typed = object()
+        blank = argparse.Namespace(**{action.dest: not_typed for action in self._actions})
+        typed = vars(self.parse_args(argv, blank))
+        return {name: value for name, value in typed.items() if value is not not_typed}
+
+    def get_defaults(self):
+        """{name: default} of every option."""
+        return vars(self.parse_args([]))
+
+    def parse_stored(self, stored, names):
+        """{name: value} of those options in `stored`, from a file, that are among `names`.
+
+        Each value is parsed again by its option's own type; UserError if it does not pass.
+        """
+        values, stored = {}, stored if isinstance(stored, dict) else {}
+        for action in [a for a in self._actions if a.dest in names and a.dest in stored]:
+            words = format_words(action, stored[action.dest])
+            if len(words) == 2:  # --x=value, so that a value with a leading @ or - stays a value
+                words = ['='.join(words)]
+            try:
+                if any(word.startswith(('@', '-')) for word in words[1:]):
+                    self.error(f'argument {words[0]}: got {" ".join(words[1:])}')
+                values |= self.parse_typed(words)
+            except UserError as error:
+                raise UserError(f'an option that the checkpoint holds: {error}') from error
+        return values
+
     def error(self, message):
-        self.exit(2, f'error: {message}\n')
+        raise UserError(message)
+
+
+def format_words(action, value):
+    """The words that would be typed to give an option this value; [] for blank and off."""
+    if value is None or value is False or value == '':
+        return []
+    values = [] if value is True else value if isinstance(value, list) else [value]
+    return [action.option_strings[0], *map(str, values)]
 
 
 def write_args(args, path, parser, left_out, command):
-    """Writes args as a file of options for `@path`: one a line, what is no default marked."""
-    lines = [f'# {command} runs this again']
+    """Writes args as a file of options for `@path`: one per line, its default beside it."""
+    lines = [f'# to run this again: {command}']
     for action in parser._actions:
         value = getattr(args, action.dest, None)
-        if action.dest in left_out or value is None or value is False or value == '':
-            continue
-        values = [] if value is True else value if isinstance(value, list) else [value]
-        line = shlex.join([action.option_strings[0], *map(str, values)])
-        is_default = value == action.default
-        lines.append(line if is_default else f'{line}  # default: {format_value(action.default)}')
+        words = format_words(action, value)
+        if words and action.dest not in left_out:
+            note = f'  # default: {format_value(action.default)}' if value != action.default else ''
+            lines.append(shlex.join(words) + note)
     path.write_text('\n'.join(lines) + '\n', encoding='utf-8')
 
 
 def format_value(value):
-    """An option's value as it would be typed; blank is said."""
+    """An option's value as it would be typed, or 'blank' or 'off'."""
     if isinstance(value, list):
         return ' '.join(map(str, value))
     return 'blank' if value in (None, '') else 'off' if value is False else str(value)
-
-
-def number(kind, wanted, is_good):
-    """An argparse type: `kind` (int or float), finite, for which is_good holds."""
-
-    def parse(text):
-        try:
-            value = kind(text)
-        except ValueError:
-            value = math.nan
-        if not math.isfinite(value) or not is_good(value):
-            raise argparse.ArgumentTypeError(f"wanted {wanted}, got '{text}'")
-        return value
-
-    return parse
-
-
-positive_int = number(int, 'a whole number above 0', lambda x: x > 0)
-natural = number(int, 'a whole number, 0 or more', lambda x: x >= 0)
-seed_int = number(int, 'a whole number from 0 to 4294967295', lambda x: 0 <= x < 2**32)
-any_int = number(int, 'a whole number', lambda x: True)
-positive = number(float, 'a number above 0', lambda x: x > 0)
-not_negative = number(float, 'a number, 0 or more', lambda x: x >= 0)
-fraction = number(float, 'a number from 0 up to, not including, 1', lambda x: 0 <= x < 1)
-
-
-def plain_name(text):
-    """An argparse type: a name that is safe as a part of a directory's name."""
-    if not re.fullmatch(r'[A-Za-z0-9_][A-Za-z0-9_.+=-]*', text) or '..' in text:
-        raise argparse.ArgumentTypeError(
-            f"wanted letters, digits and _ . + = - (no '..', '/' or spaces), got '{text}'"
-        )
-    return text

@@ -1,6 +1,6 @@
 """The classes' names and colours, from the file of --class_names."""
 
-from pathlib import Path
+from functools import cache
 
 import numpy as np
 
@@ -8,35 +8,34 @@ from utils.errors import UserError, check_readable
 
 
 def get_class_names(args):
-    """One name a class: from --class_names, else '0', '1', ..."""
+    """One name per class: from --class_names, else '0', '1', ..."""
     if not args.class_names:
         return [str(i) for i in range(args.num_classes)]
-    return [name for name, _ in read_classes(args)]
+    return [name for name, _ in read_classes(args.class_names, args.num_classes)]
 
 
 def get_palette(args):
-    """(256,3) uint8 RGB: a fixed colour a label value, the same in every picture."""
+    """(256,3) uint8 RGB: one colour per label value, the same in every picture."""
     palette = default_palette()
     if args.class_names:
-        for i, (_, colour) in enumerate(read_classes(args)):
+        for i, (_, colour) in enumerate(read_classes(args.class_names, args.num_classes)):
             palette[i] = palette[i] if colour is None else colour
     palette[args.ignore_index % 256] = 255 if args.ignore_index >= args.num_classes else 0
     return palette
 
 
-def read_classes(args):
-    """[(name, (R,G,B) or None)]; UserError when there are not --num_classes of them."""
-    path, classes = check_readable(args.class_names, 'class_names file'), []
+@cache  # every picture asks for the palette
+def read_classes(path, num_classes):
+    """[(name, (R,G,B) or None)] of a file of classes; UserError if there are not num_classes."""
+    path, classes = check_readable(path, 'class_names file'), []
     for line in path.read_text(encoding='utf-8-sig').splitlines():
         words = line.split()
         if len(words) > 3 and all(w.isdigit() and int(w) < 256 for w in words[-3:]):
             classes.append((' '.join(words[:-3]), tuple(map(int, words[-3:]))))
         elif words:
             classes.append((' '.join(words), None))
-    if len(classes) != args.num_classes:
-        raise UserError(
-            f'{Path(path)} names {len(classes)} classes, --num_classes is {args.num_classes}'
-        )
+    if len(classes) != num_classes:
+        raise UserError(f'{path} names {len(classes)} classes, --num_classes is {num_classes}')
     return classes
 
 

@@ -1,5 +1,7 @@
-"""Files that are replaced whole or not at all."""
+"""Files that are replaced whole or not at all, and CSV tables made of them."""
 
+import csv
+import fcntl
 import os
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,8 +11,8 @@ from pathlib import Path
 def replace_file(path, mode='w', is_synced=False):
     """A file to write to that becomes `path` at the end: a reader sees the old one or the new one.
 
-    It is written beside `path`, and removed when the block fails. With is_synced the new one is on
-    the disk before it takes the old one's place, so that a power cut leaves one of the two as well.
+    It is written beside `path`, and removed when the block fails. With is_synced it is on the disk
+    before it takes the old file's place, so that a power cut leaves one of the two as well.
     """
     path = Path(path)
     tmp = path.with_name(f'.{path.name}.{os.getpid()}.tmp')
@@ -35,3 +37,27 @@ def sync_directory(directory):
         os.fsync(fd)
     finally:
         os.close(fd)
+
+
+def read_rows(path):
+    """The rows of a CSV file as dicts of strings; [] if there is no file."""
+    if not Path(path).exists():
+        return []
+    with Path(path).open(newline='', encoding='utf-8') as file:
+        return list(csv.DictReader(file))
+
+
+def write_rows(path, rows):
+    """Replaces a CSV file by the rows, dicts whose keys may differ; a missing value is blank."""
+    with replace_file(path) as file:
+        writer = csv.DictWriter(file, dict.fromkeys(name for row in rows for name in row), '')
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def append_row(path, row):
+    """Adds a row to a CSV file; processes that do so at the same time lose no row."""
+    lock = Path(path).with_name(f'.{Path(path).name}.lock')  # its own: the file is replaced
+    with lock.open('w') as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        write_rows(path, [*read_rows(path), row])

@@ -1,34 +1,28 @@
-"""Recorder adds numbers up; Logger puts what a run has to show into its directory."""
+"""Recorder adds numbers up; Logger turns them into curves, and writes pictures and checkpoints."""
 
-import shutil
 from contextlib import contextmanager
-from pathlib import Path
 
 import torch
 from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
 
+from metrics import summarize
 from utils.checkpoint import save_checkpoint
-from utils.tables import read_rows, write_rows
+from utils.files import read_rows, write_rows
+from utils.tracking.run_dir import RunDir
 from utils.viz import join_panels
-
-# What a run writes; --overwrite removes these and nothing else.
-RUN_FILES = (
-    '*.pth', 'events.out.tfevents.*', 'log.csv', 'args.txt', 'best', 'last', '[0-9]*_*',
-    'run.json', 'code', 'code_until_*', 'uncommitted.diff', 'results.csv', '.results.csv.lock',
-)  # fmt: skip
 
 
 class Recorder:
-    """Sums and counts by name; only `summary` divides, so batches weigh what they hold."""
+    """Sums and counts by name; only `summary` divides, so that batches weigh what they hold."""
 
     def __init__(self):
         self.sums, self.counts = {}, {}
 
     def record(self, name, sum, count=1):
         """Adds a sum and what it is a sum over: numbers, or tensors of one shape (any, or (C,))."""
-        # Float64 on the tensor's own device: exact for pixel counts, and nothing waits for a GPU.
-        sum = torch.as_tensor(sum).detach().double()
+        # Float64 on the tensor's own device: exact for pixel counts, and no wait for a GPU.
+        sum = torch.as_tensor(sum, dtype=torch.float64).detach()
         self.sums[name] = self.sums.get(name, 0) + sum
         self.counts[name] = self.counts.get(name, 0) + count
 
@@ -38,63 +32,74 @@ class Recorder:
             self.record(name, sum, count)
 
     def summary(self):
-        """{name: sum / count}, a float or a list of floats; nan where nothing was counted."""
-        return {name: (sum / self.counts[name]).tolist() for name, sum in self.sums.items()}
+        """{name: sum / count}, floats or lists of floats, nan where nothing was counted; starts
+        afresh.
+        """
+        means = {name: (sum / self.counts[name]).tolist() for name, sum in self.sums.items()}
+        self.sums, self.counts = {}, {}
+        return means
 
 
-Recoder = Recorder  # the name it had in the ancestor of this project
+Recoder = Recorder  # its name in the ancestor of this project
 
 
 class Logger:
-    """Curves, pictures and checkpoints of one run, in `model_dir`."""
+    """Curves, pictures and checkpoints of one run, in `model_dir`.
 
-    def __init__(self, model_dir):
+    `record_scalar` adds to a curve at each step; `save_curves` writes one point of each per epoch.
+    """
+
+    def __init__(self, model_dir, class_names=()):
         """Nothing is written before `open`."""
-        self.model_dir, self.rows, self.writer = Path(model_dir), [], None
-        self.log_path = self.model_dir / 'log.csv'
+        self.run_dir, self.class_names = RunDir(model_dir), class_names
+        self.recorder, self.writer, self.rows = Recorder(), None, []
 
     @contextmanager
     def open(self, epoch=0):
-        """Goes on after `epoch`; 0 starts afresh and clears what an earlier run wrote."""
-        self.model_dir.mkdir(parents=True, exist_ok=True)
-        for half in self.model_dir.glob('.*.pth.*.tmp'):  # of a save that was killed
-            half.unlink()
-        if epoch == 0:
-            self._clear()
-        self.rows = [r for r in read_rows(self.log_path) if int(r['epoch']) <= epoch]
-        with SummaryWriter(self.model_dir, purge_step=epoch + 1) as self.writer:
+        """Continues after `epoch`: what is there of later epochs is dropped."""
+        self.rows = [r for r in read_rows(self.run_dir.log) if int(r['epoch']) <= epoch]
+        with SummaryWriter(self.run_dir.path, purge_step=epoch + 1) as self.writer:
             yield self
 
-    def record_scalar(self, name, value, epoch):
-        """One point of a TensorBoard curve; nan leaves a gap."""
-        if value == value:
-            self.writer.add_scalar(name, value, epoch)
+    def record_scalar(self, name, sum, count=1):
+        """Adds to a curve: numbers, or (C,) tensors for one curve per class."""
+        self.recorder.record(name, sum, count)
 
-    def save_curves(self, epoch, scores, best_scores):
-        """One point of every curve, and one line of log.csv; best/x moves with a best epoch."""
-        best = {f'best/{name}': value for name, value in best_scores.items()}
-        for name, value in (scores | best).items():
-            self.record_scalar(name, value, epoch)
+    def record_scalars(self, group, scores):
+        """Adds to the curves <group>/<name> of {name: number}."""
+        for name, score in scores.items():
+            self.record_scalar(f'{group}/{name}', score)
+
+    def save_curves(self, epoch):
+        """Writes one point of each curve and one line of log.csv, then starts afresh.
+
+        Returns {name: mean}; nan leaves a gap in a curve.
+        """
+        scores = summarize(self.recorder.summary(), self.class_names)
+        self._add_points(epoch, scores)
         if not self.rows:
             self._pair_curves(scores)
         self.rows.append({'epoch': epoch} | {k: f'{v:.6g}' for k, v in scores.items()})
-        write_rows(self.log_path, self.rows)
-        self.writer.flush()
+        write_rows(self.run_dir.log, self.rows)
+        return scores
+
+    def save_best(self, epoch, scores):
+        """Writes one point of the curves best/<name>, which change only with a new best epoch."""
+        self._add_points(epoch, {f'best/{name}': value for name, value in scores.items()})
 
     def save_imgs(self, name, imgs, epoch):
-        """One TensorBoard picture: the panels side by side."""
+        """Writes one TensorBoard picture: the panels side by side."""
         self.writer.add_image(name, join_panels(imgs), epoch, dataformats='HWC')
 
     def save_checkpoint(self, state, names, keep=0):
-        """Writes `state` under each of the names; of numbered files only the newest `keep` stay."""
+        """Writes `state` under each name; of the numbered files only the newest `keep` stay."""
         for name in names:
-            save_checkpoint(state, self.model_dir / name)
-        numbered = sorted(self.model_dir.glob('[0-9]*_[0-9]*.pth'))
-        for path in numbered[:-keep] if keep else []:
+            save_checkpoint(state, self.run_dir.path / name)
+        for path in self.run_dir.list_numbered()[:-keep] if keep else []:
             path.unlink()
 
     def save_args(self, args, best_names):
-        """The options as text, and in the hparams tab beside the best scores (curves best/x)."""
+        """Writes the options as text, and to the hparams tab beside the curves best/<name>."""
         table = ''.join(f'| {name} | {value} |\n' for name, value in args.items())
         self.writer.add_text('args', f'| option | value |\n| --- | --- |\n{table}')
         plain = {k: v if isinstance(v, int | float | str) else str(v) for k, v in args.items()}
@@ -102,13 +107,34 @@ class Logger:
         self.writer.file_writer.add_summary(experiment)
         self.writer.file_writer.add_summary(session)
 
-    def _clear(self):
-        for pattern in RUN_FILES:
-            for path in self.model_dir.glob(pattern):
-                shutil.rmtree(path) if path.is_dir() else path.unlink()
+    def _add_points(self, epoch, scores):
+        for name, value in scores.items():
+            if value == value:  # not nan
+                self.writer.add_scalar(name, value, epoch)
+        self.writer.flush()
 
     def _pair_curves(self, scores):
-        """TensorBoard's Custom Scalars: train and val of a score in one chart."""
+        """Draws train and val of a score in one chart of TensorBoard's Custom Scalars."""
         names = [n.removeprefix('train/') for n in scores if n.startswith('train/')]
         charts = {n: ['Multiline', [f'train/{n}', f'val/{n}']] for n in names if '/' not in n}
         self.writer.add_custom_scalars({'train and val': charts})
+
+
+def get_headline(scores, prefix=''):
+    """The scores that begin with prefix, named without it; not those of a class, as iou/road."""
+    own = {k.removeprefix(prefix): v for k, v in scores.items() if k.startswith(prefix)}
+    return {name: value for name, value in own.items() if '/' not in name}
+
+
+def format_scores(scores, prefix=''):
+    """'loss 0.4312 | miou 0.7312 | acc 0.9120': the headline."""
+    headline = get_headline(scores, prefix)
+    return ' | '.join(f'{name} {value:.4f}' for name, value in headline.items())
+
+
+def print_epoch(title, scores):
+    """Prints the headlines of training and validation, one line each."""
+    for split in ('train', 'val'):
+        line = format_scores(scores, f'{split}/')
+        if line:
+            print(f'{title} {split} | {line}', flush=True)

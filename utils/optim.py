@@ -1,15 +1,16 @@
-"""What changes the weights: optimiser, learning rate, gradient scaling, averaged weights."""
+"""What changes the weights: optimizer, learning-rate schedule, gradient scaler, average."""
 
 import math
 
 import torch
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from utils.torch_utils import unwrap
+from utils.checkpoint import unwrap
+from utils.torch_utils import select_device
 
 
 def select_optimizer(model, args):
-    """The optimiser of --optimizer over every parameter that learns."""
+    """The optimizer of --optimizer over every parameter that requires a gradient."""
     weights = [p for p in model.parameters() if p.requires_grad]
     common = {'lr': args.lr, 'weight_decay': args.weight_decay}
     if args.optimizer == 'sgd':
@@ -19,7 +20,7 @@ def select_optimizer(model, args):
 
 
 def select_scheduler(optimizer, args, steps_per_epoch):
-    """A scheduler that is stepped once an optimiser step."""
+    """A learning-rate scheduler that is stepped once per optimizer step."""
     warmup_steps = round(args.warmup * steps_per_epoch)
     num_steps = max(args.epochs * steps_per_epoch - warmup_steps, 1)
 
@@ -37,13 +38,13 @@ def select_scheduler(optimizer, args, steps_per_epoch):
     return torch.optim.lr_scheduler.LambdaLR(optimizer, lr_factor)
 
 
-def select_scaler(args, device):
-    """The gradient scaler that fp16 needs; elsewhere it does nothing."""
-    return torch.amp.GradScaler(device.type, enabled=args.amp == 'fp16')
+def select_scaler(args):
+    """The gradient scaler that fp16 needs; a no-op otherwise."""
+    return torch.amp.GradScaler(select_device(args).type, enabled=args.amp == 'fp16')
 
 
 def select_average(model, args):
-    """The averaged weights of --ema: `.module` is the network to score."""
+    """The averaged weights of --ema: `.module` is the network to evaluate."""
     model = unwrap(model)
     if not args.ema:
         return NoAverage(model)
@@ -51,7 +52,7 @@ def select_average(model, args):
 
 
 class NoAverage:
-    """Stands where AveragedModel does when no weights are averaged."""
+    """No-op replacement of AveragedModel if no weights are averaged."""
 
     def __init__(self, module):
         self.module = module

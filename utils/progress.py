@@ -43,11 +43,8 @@ class Progress:
             return
         elapsed_s = time.perf_counter() - self.start_s
         left_s = elapsed_s / self.num_steps * (len(self.loader) - self.num_steps)
-        print(
-            f'{self.title} step {self.num_steps}/{len(self.loader)} {text} '
-            f'{self.num_images / elapsed_s:.1f} img/s {left_s:.0f} s left',
-            flush=True,
-        )
+        speed = f'{self.num_images / elapsed_s:.1f} img/s {left_s:.0f} s left'
+        print(f'{self.title} step {self.num_steps}/{len(self.loader)} {text} {speed}', flush=True)
 
     @property
     def speed(self):

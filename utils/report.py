@@ -1,4 +1,4 @@
-"""What an evaluation leaves behind: result.txt, per_image.csv and panels."""
+"""The files of an evaluation: result.txt, per_image.csv, panels and a line in results.csv."""
 
 import math
 import shlex
@@ -6,21 +6,10 @@ import sys
 from pathlib import Path
 
 from utils.classes import get_class_names
-from utils.provenance import now
-from utils.tables import append_row, write_rows
+from utils.files import append_row, write_rows
+from utils.logger import get_headline
+from utils.tracking.run_dir import get_time
 from utils.viz import join_panels, panel_name, write_img
-
-
-def get_headline(scores, prefix=''):
-    """The scores that begin with prefix, named without it; not those of a class, as iou/road."""
-    own = {k.removeprefix(prefix): v for k, v in scores.items() if k.startswith(prefix)}
-    return {name: value for name, value in own.items() if '/' not in name}
-
-
-def format_scores(scores, prefix=''):
-    """'loss 0.4312 | miou 0.7312 | acc 0.9120': the headline."""
-    headline = get_headline(scores, prefix)
-    return ' | '.join(f'{name} {value:.4f}' for name, value in headline.items())
 
 
 class Report:
@@ -31,10 +20,10 @@ class Report:
         self.panel_dir, self.rows = self.result_dir / 'panels', []
         self.result_dir.mkdir(parents=True, exist_ok=True)
         for panel in self.panel_dir.glob('*.png'):
-            panel.unlink()  # of an earlier evaluation in this place
+            panel.unlink()  # of an earlier evaluation in this directory
 
     def add_image(self, name, scores):
-        """Keeps one image's scores for per_image.csv."""
+        """Adds one image's scores to per_image.csv."""
         numbers = {k: '' if math.isnan(v) else f'{v:.6f}' for k, v in scores.items()}
         self.rows.append({'image': name} | numbers)
 
@@ -43,42 +32,36 @@ class Report:
         self.panel_dir.mkdir(exist_ok=True)
         write_img(self.panel_dir / panel_name(name), join_panels(imgs))
 
-    def write(self, scores, notes):
-        """Writes per_image.csv, and result.txt with the lines of `notes`."""
-        write_rows(self.result_dir / 'per_image.csv', self.rows)
-        parts = self._head(), notes, self._scores(scores), self._classes(scores)
+    def write(self, scores, drift):
+        """Writes the files; `drift` is what changed since training. Returns the lines to print
+        about it.
+        """
+        comparison, _ = drift.compare_scores(scores)
+        headline = get_headline(scores)
+        command = shlex.join(['python', *sys.argv])
+        facts = {'checkpoint': self.args.load_model_path, 'list': self.args.val_list}
+        facts |= {'images': len(self.rows), 'date': get_time(), 'command': command}
+        numbers = {name: f'{value:.4f}' for name, value in headline.items()}
+        tables = [[f'{k:<11} {v}' for k, v in table.items()] for table in (facts, numbers)]
+        parts = tables[0], [*drift.describe(), *comparison], tables[1], self._classes(scores)
         text = '\n'.join(''.join(f'{line}\n' for line in part) for part in parts)
         (self.result_dir / 'result.txt').write_text(text, encoding='utf-8')
+        write_rows(self.result_dir / 'per_image.csv', self.rows)
+        self._add_result(headline, drift)
+        return comparison
 
-    def add_result(self, scores, drift):
-        """Adds a line to the run's results.csv, beside those of earlier evaluations."""
+    def _add_result(self, headline, drift):
+        """Adds a line to results.csv beside the checkpoint, which has one per evaluation."""
         checkpoint = Path(self.args.load_model_path)
-        facts = {
-            'date': now(),
-            'checkpoint': checkpoint.name,
-            'list': self.args.val_list,
-            'prefix': self.args.save_prefix,
-            'code': drift.code_state,
-            'changes': '; '.join(drift.changes),
-        }
-        headline = {name: f'{value:.6f}' for name, value in get_headline(scores).items()}
+        row = {'date': get_time(), 'checkpoint': checkpoint.name, 'list': self.args.val_list}
+        row |= {'prefix': self.args.save_prefix, 'code': drift.code_state}
+        row |= {'changes': '; '.join(drift.changes)}
+        row |= {name: f'{value:.6f}' for name, value in headline.items()}
         path = checkpoint.with_name('results.csv')
         try:
-            append_row(path, facts | headline)
+            append_row(path, row)
         except OSError as error:  # somebody else's run, perhaps
-            print(f'warning: {path} gets no line of this: {error.strerror}', file=sys.stderr)
-
-    def _head(self):
-        return [
-            f'checkpoint  {self.args.load_model_path}',
-            f'list        {self.args.val_list}',
-            f'images      {len(self.rows)}',
-            f'date        {now()}',
-            f'command     {shlex.join(["python", *sys.argv])}',
-        ]
-
-    def _scores(self, scores):
-        return [f'{name:<11} {value:.4f}' for name, value in get_headline(scores).items()]
+            print(f'warning: could not append to {path}: {error.strerror}', file=sys.stderr)
 
     def _classes(self, scores):
         kinds = list(dict.fromkeys(name.split('/')[0] for name in scores if '/' in name))

@@ -1,0 +1,266 @@
+"""Whose a run directory is: its lock, what is refused, and what --overwrite removes."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from shutil import rmtree
+
+import pytest
+from conftest import ROOT, RUN, read_record, run_python, train
+
+from train import main
+from utils.checkpoint import load_checkpoint
+from utils.errors import UserError, one_line_errors
+from utils.tracking.run_dir import RunDir, lock_run, undo_on_error
+
+
+def read_tree(directory):
+    """{path: content, or None for a directory} of everything in a directory."""
+    paths = [path for path in directory.rglob('*') if path.name != '.lock']
+    return {path: path.read_bytes() if path.is_file() else None for path in paths}
+
+
+@pytest.mark.slow
+def test_a_run_that_is_being_trained_is_left_alone_and_the_error_says_by_whom(
+    trained_clone, tmp_path
+):
+    options, run = trained_clone / RUN / 'args.txt', tmp_path / 'run'
+    with lock_run(RunDir(run)):
+        process = run_python('train.py', f'@{options}', '--model_dir', run, cwd=trained_clone)
+    assert process.returncode == 4  # so that a sweep goes on to the next run
+    for word in ('error: ', str(run), f'process {os.getpid()} on {socket.gethostname()} since'):
+        assert word in process.stderr
+    assert process.stderr.count('\n') == 1
+    assert [path.name for path in run.iterdir()] == ['.lock']
+
+
+def test_a_run_directory_that_cannot_be_made_is_one_line(tmp_path):
+    (tmp_path / 'file').touch()
+    with (
+        pytest.raises(UserError, match='cannot write to .*/file'),
+        lock_run(RunDir(tmp_path / 'file')),
+    ):
+        pass
+
+
+def test_a_killed_process_gives_its_lock_back_though_its_children_live(tmp_path):
+    script = """
+import os, sys, time
+from utils.tracking.run_dir import RunDir, lock_run
+with lock_run(RunDir(sys.argv[1])):
+    child = os.fork()
+    if child:
+        print(child, flush=True)
+    time.sleep(100)
+"""
+    run_dir = RunDir(tmp_path / 'run')
+    command = [sys.executable, '-c', script, run_dir.path]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
+        child = int(process.stdout.readline())
+        with pytest.raises(UserError, match=f'process {process.pid} on'), lock_run(run_dir):
+            pass
+        process.kill()
+        process.wait()
+        with lock_run(run_dir):
+            os.kill(child, signal.SIGKILL)  # fails if it is gone already
+
+
+def test_a_directory_that_holds_a_run_is_not_written_over(make_args):
+    main(make_args('--epochs', 1))
+    with pytest.raises(UserError, match='holds a run') as error:
+        main(make_args('--epochs', 1))
+    for word in ('--resume', '--save_prefix', '--overwrite'):
+        assert word in str(error.value)
+    main(make_args('--epochs', 1, '--overwrite'))
+
+
+def test_an_error_before_the_run_leaves_no_directory(make_args, monkeypatch, tmp_path):
+    monkeypatch.setattr('conftest.ToyNet.__init__', None)
+    with pytest.raises(TypeError):
+        main(make_args())
+    assert not (tmp_path / 'run').exists()
+
+
+@pytest.mark.parametrize(
+    ('error', 'name', 'is_kept'),
+    [
+        (UserError('x'), 'log.csv', False),
+        (UserError('x'), 'last.pth', True),
+        (RuntimeError('x'), 'log.csv', True),
+        (RuntimeError('x'), '.lock', False),
+        (KeyboardInterrupt(), '.lock', False),
+        (KeyboardInterrupt(), 'log.csv', True),
+    ],
+)
+def test_a_new_directory_is_removed_after_a_mistake_or_if_it_is_empty(
+    tmp_path, error, name, is_kept
+):
+    for directory in (tmp_path / 'new', tmp_path / 'old'):
+        if directory.name == 'old':
+            directory.mkdir()
+        with pytest.raises(type(error)), undo_on_error(directory):
+            directory.mkdir(exist_ok=True)
+            (directory / name).touch()
+            raise error
+    assert (tmp_path / 'new').exists() == is_kept
+    assert (tmp_path / 'old' / name).exists()
+
+
+def fill_with_own_files(directory):
+    """What somebody may have in a directory, under names that a run uses as well."""
+    for name in ('code/mine.py', 'best/model.txt', '2024_photos/1.jpg', 'log.csv'):
+        (directory / name).parent.mkdir(parents=True, exist_ok=True)
+        (directory / name).write_text('mine\n')
+
+
+@pytest.mark.parametrize('option', ['', '--overwrite', '--resume', '--fast_dev_run'])
+def test_somebodys_directory_is_refused_in_one_line_and_stays_as_it_is(
+    make_args, tmp_path, capsys, option
+):
+    fill_with_own_files(tmp_path / 'run')
+    fill_with_own_files(tmp_path / 'run_fast_dev_run')
+    before = read_tree(tmp_path)
+    with pytest.raises(SystemExit) as exit, one_line_errors():
+        main(make_args('--epochs', 1, *option.split()))
+    assert exit.value.code == 2
+    error = capsys.readouterr().err
+    assert error.count('\n') == 1
+    assert str(tmp_path / 'run') in error
+    assert read_tree(tmp_path) == before
+    assert not list(tmp_path.rglob('.lock'))
+
+
+@pytest.mark.parametrize('name', ['weights.pth', 'best.pth', 'last.pth', '0001_00000001.pth'])
+@pytest.mark.parametrize('option', ['', '--overwrite', '--resume'])
+def test_somebodys_weights_and_code_stay_as_they_are(make_args, tmp_path, option, name):
+    fill_with_own_files(tmp_path / 'run')
+    (tmp_path / 'run' / name).write_text('mine\n')
+    before = read_tree(tmp_path)
+    with pytest.raises(UserError):
+        main(make_args('--epochs', 1, *option.split()))
+    assert read_tree(tmp_path) == before
+
+
+def test_an_old_run_whose_record_lists_no_files_is_not_overwritten(make_args, tmp_path):
+    trainer = train(make_args('--epochs', 1))
+    record = read_record(trainer)
+    del record['files']
+    (trainer.model_dir / 'run.json').write_text(json.dumps(record))
+    before = read_tree(tmp_path)
+    with pytest.raises(UserError, match='run.json'):
+        main(make_args('--epochs', 1, '--overwrite'))
+    assert read_tree(tmp_path) == before
+    main(make_args('--epochs', 2, '--resume'))
+    assert load_checkpoint(trainer.model_dir / 'last.pth')['epoch'] == 2
+
+
+def test_overwrite_removes_the_run_and_keeps_what_is_not_the_runs(make_args, tmp_path):
+    run = tmp_path / 'run'
+    main(make_args('--epochs', 2, '--save_freq', 1))
+    old = {path.name for path in run.iterdir()}
+    own = ('notes.md', '2024_photos/1.jpg', 'mine.pth', '0001_mine.pth')
+    runs = ('best/list_pref/result.txt', '0001_00000002/list_pref/result.txt', 'results.csv')
+    for name in (*own, *runs):
+        (run / name).parent.mkdir(parents=True, exist_ok=True)
+        (run / name).write_text('old\n')
+    main(make_args('--epochs', 1, '--overwrite'))
+    assert all((run / name).read_text() == 'old\n' for name in own)
+    assert not any((run / name).exists() for name in runs)
+    gone = {name for name in old if name.startswith(('0', 'events.'))}
+    assert len(gone) == 3
+    assert not gone & {path.name for path in run.iterdir()}
+    assert load_checkpoint(run / 'last.pth')['epoch'] == 1
+
+
+@pytest.mark.parametrize('options', [['--overwrite'], ['--epochs', 3, '--resume']])
+def test_a_link_named_code_is_removed_and_not_followed(make_args, tmp_path, options):
+    main(make_args('--epochs', 1))
+    run, outside = tmp_path / 'run', tmp_path / 'outside'
+    (run / 'code').rename(tmp_path / 'was_code')
+    outside.mkdir()
+    (outside / 'mine.py').write_text('mine\n')
+    (run / 'code').symlink_to(outside)
+    main(make_args('--epochs', 1, *options))
+    assert [path.name for path in outside.iterdir()] == ['mine.py']
+    assert (run / 'code' / 'train.py').exists()
+    assert not (run / 'code').is_symlink()
+
+
+@pytest.mark.parametrize(
+    'name', ['../x', '../x.pth', '{outside}', '', '.', '..', '..pth', '...pth', 'a/../../x', 'a/b']
+)
+def test_a_record_that_lists_names_outside_removes_nothing(tmp_path, name):
+    run_dir = RunDir(tmp_path / 'runs' / 'run')
+    for path in (tmp_path / 'runs' / 'x', tmp_path / 'x', run_dir.path / 'a' / 'b'):
+        path.mkdir(parents=True)
+        (path / 'file').touch()
+    (tmp_path / 'runs' / 'x.pth').touch()
+    name = name.format(outside=tmp_path / 'x')
+    run_dir.run_json.write_text(json.dumps({'files': [name, 'last.pth']}))
+    run_dir.last.touch()
+    before = read_tree(tmp_path)
+    run_dir.clear()
+    assert before.pop(run_dir.last) == b''
+    assert read_tree(tmp_path) == before
+
+
+@pytest.mark.parametrize('files', ['"last.pth"', '{"a": 1}', '[1, null, ["a"]]', 'null', '3'])
+def test_a_record_whose_files_are_no_list_of_names_removes_nothing(tmp_path, files):
+    run_dir = RunDir(tmp_path)
+    run_dir.run_json.write_text(f'{{"files": {files}}}')
+    run_dir.last.touch()
+    run_dir.clear()
+    assert run_dir.last.exists()
+
+
+def test_a_run_lists_exactly_what_it_wrote(make_args):
+    trainer = train(make_args('--epochs', 2, '--save_freq', 1))
+    (trainer.model_dir / 'notes.md').touch()
+    listed = set(read_record(trainer)['files'])
+    written = {path.name for path in trainer.model_dir.glob('[!.]*')} - {'notes.md'}
+    assert written <= listed
+    assert 'notes.md' not in listed
+    assert {'best.pth', 'last.pth', '0001_00000002.pth', '0002_00000004.pth'} <= listed
+
+
+def test_what_a_killed_save_left_is_removed_when_the_run_resumes(make_args, tmp_path):
+    main(make_args('--epochs', 1))
+    left, own = (tmp_path / 'run' / name for name in ('.last.pth.123.tmp', '.own.tmp'))
+    left.touch(), own.touch()
+    main(make_args('--epochs', 2, '--resume'))
+    assert not left.exists()
+    assert own.exists()
+
+
+@pytest.mark.parametrize('option', ['', '--resume', '--overwrite'])
+def test_a_run_that_was_killed_while_its_code_was_copied_may_start_again(
+    make_args, monkeypatch, tmp_path, option
+):
+    def copy_half(code, directory):
+        directory.mkdir(parents=True)
+        (directory / 'train.py').touch()
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr('utils.tracking.sources.write_sources', copy_half)
+        main(make_args())
+    main(make_args('--epochs', 1, *option.split()))
+    assert load_checkpoint(tmp_path / 'run' / 'last.pth')['epoch'] == 1
+
+
+def test_an_overwrite_that_was_killed_half_way_may_be_repeated(make_args, monkeypatch, tmp_path):
+    def stop_at_best(path, **kwargs):
+        if path.name == 'best':
+            raise KeyboardInterrupt
+        rmtree(path, **kwargs)
+
+    main(make_args('--epochs', 1))
+    (tmp_path / 'run' / 'best' / 'list_pref').mkdir(parents=True)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr('utils.tracking.run_dir.shutil.rmtree', stop_at_best)
+        main(make_args('--overwrite'))
+    main(make_args('--epochs', 1, '--overwrite'))
+    assert not (tmp_path / 'run' / 'best').exists()

@@ -1,0 +1,168 @@
+"""A run directory: the path of each file, whose files these are, and who trains there now.
+
+Needs the standard library only, so that `--help` and scripts/runs.py do without torch.
+"""
+
+import fcntl
+import json
+import os
+import re
+import shutil
+import socket
+import sys
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+
+from utils.errors import BusyError, UserError
+
+# What a run and its evaluations write. run.json is removed last, because it lists the others.
+FILES = ('args.txt', 'log.csv', 'code', 'uncommitted.diff', 'last.pth', 'best.pth', 'run.json')
+RESULTS = ('results.csv', '.results.csv.lock')
+NUMBERED = re.compile(r'\d{4,}_\d{8,}\.pth')  # epoch and step
+EVENTS = re.compile(r'events\.out\.tfevents\.[^/]*')
+
+
+class RunDir:
+    """The paths of a run's files; nothing is created."""
+
+    def __init__(self, path):
+        self.path, self.lock = Path(path), Path(path) / '.lock'
+        paths = (self.path / name for name in FILES)
+        self.args, self.log, self.code, self.diff, self.last, self.best, self.run_json = paths
+
+    def list_numbered(self):
+        """The numbered checkpoints, oldest first."""
+        return sorted(p for p in self.path.glob('*.pth') if NUMBERED.fullmatch(p.name))
+
+    def has_checkpoint(self):
+        """Whether there is anything to resume."""
+        return self.last.exists() or self.best.exists() or bool(self.list_numbered())
+
+    def list_files(self):
+        """The files that are here, hidden ones such as the lock left out."""
+        return list(self.path.glob('[!.]*'))
+
+    def list_written(self):
+        """The names of what this run writes, for run.json."""
+        names = [path.name for path in self.list_files()]
+        return [n for n in names if NUMBERED.fullmatch(n) or EVENTS.fullmatch(n)] + [
+            *RESULTS,
+            *FILES,
+        ]
+
+    def read_record(self):
+        """The content of run.json; {} if it is missing or damaged."""
+        try:
+            record = dict(json.loads(self.run_json.read_text(encoding='utf-8')))
+        except (OSError, ValueError, TypeError):
+            return {}
+        if not isinstance(record.get('files', []), list):
+            del record['files']
+        return record
+
+    def clear(self):
+        """Removes what run.json lists, and the results of the checkpoints among it; no more."""
+        listed = self.read_record().get('files')
+        names = [name for name in self.list_written() if name in listed] if listed else []
+        results = [Path(name).stem for name in names if name.endswith('.pth')]
+        for path in (self.path / name for name in [*results, *names]):
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            else:
+                path.unlink(missing_ok=True)
+
+    def clear_half_written(self):
+        """Removes what a save that was killed left behind."""
+        for path in self.path.glob('.*.pth.*.tmp'):
+            path.unlink()
+
+
+def get_train_model_dir(args):
+    """The run directory, as a Path; nothing is created."""
+    suffix = '_fast_dev_run' if args.fast_dev_run else ''
+    model_dir = args.model_dir or f'checkpoints/{args.model_type}_{args.save_prefix}'
+    return Path(f'{model_dir}{suffix}')
+
+
+def get_test_result_dir(args):
+    """The directory of an evaluation's files, as a Path; nothing is created."""
+    if args.result_dir:
+        return Path(args.result_dir)
+    val_list = Path(args.val_list).absolute()
+    path = Path(args.load_model_path)
+    beside = path.with_suffix('') if path.suffix else path.with_name(f'{path.name}_results')
+    return beside / f'{val_list.parent.name}_{val_list.stem}_{args.save_prefix}'
+
+
+def get_time():
+    """The local time to the second, with its time zone."""
+    return datetime.now().astimezone().isoformat(sep=' ', timespec='seconds')
+
+
+@contextmanager
+def claim_run(args):
+    """Locks the run directory while training; UserError if it must not be written to."""
+    run_dir = RunDir(get_train_model_dir(args))
+    check_unused(run_dir, args)  # before the lock leaves a file there
+    with undo_on_error(run_dir.path), lock_run(run_dir):
+        check_unused(run_dir, args)
+        yield
+
+
+def check_unused(run_dir, args):
+    """UserError if the directory holds somebody else's files, or a run that must stay."""
+    has_run, record = run_dir.has_checkpoint(), run_dir.read_record()
+    is_foreign = run_dir.list_files() and 'files' not in record
+    if is_foreign and (args.overwrite or not (has_run or run_dir.run_json.exists())):
+        advice = 'choose another --model_dir or --save_prefix, or delete them yourself'
+        raise UserError(f'{run_dir.path.absolute()} holds files that no run.json lists: {advice}')
+    if args.resume and has_run and not run_dir.last.exists():
+        advice = 'copy the checkpoint to continue from to last.pth'
+        raise UserError(f'{run_dir.path.absolute()} has checkpoints, but no last.pth: {advice}')
+    if has_run and not (args.resume or args.overwrite):
+        advice = '--resume continues it, another --save_prefix keeps it, --overwrite deletes it'
+        raise UserError(f'{run_dir.path} already holds a run: {advice}')
+
+
+@contextmanager
+def lock_run(run_dir):
+    """Keeps other processes from training in run_dir; BusyError says which one does already.
+
+    The system releases the lock when a process ends, however it ends. lockf, not flock: DataLoader
+    workers inherit a flock, and may outlive this process. Nothing else in this process may open
+    .lock, because closing it releases the lock.
+    """
+    try:
+        run_dir.path.mkdir(parents=True, exist_ok=True)
+        lock = run_dir.lock.open('a+', encoding='utf-8')
+    except OSError as error:
+        raise UserError(f'cannot write to {run_dir.path}: {error.strerror}') from error
+    with lock as file:
+        try:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            file.seek(0)
+            advice = 'wait for it or start a new run with another --save_prefix'
+            raise BusyError(f'{run_dir.path} is trained by {file.read()}: {advice}') from error
+        except OSError as error:  # a file system without locks
+            print(f'warning: {run_dir.path} cannot be locked: {error.strerror}', file=sys.stderr)
+        file.truncate(0)
+        file.write(f'process {os.getpid()} on {socket.gethostname()} since {get_time()}')
+        file.flush()
+        yield
+
+
+@contextmanager
+def undo_on_error(directory):
+    """Removes a new directory again when an error leaves it empty, or when it is a UserError that
+    comes before the first checkpoint.
+    """
+    is_new = not directory.exists()
+    try:
+        yield
+    except BaseException as error:
+        is_mistake = isinstance(error, UserError) and not list(directory.glob('*.pth'))
+        if is_new and (is_mistake or not list(directory.glob('[!.]*'))):
+            shutil.rmtree(directory, ignore_errors=True)
+        raise

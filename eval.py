@@ -1,7 +1,6 @@
 """Evaluator: the only loop without gradients. `python eval.py --load_model_path X` evaluates X."""
 
 import sys
-from functools import partial
 
 from options import COMPARED, get_test_args, get_test_result_dir, parse_test_args, save_args
 
@@ -46,13 +45,26 @@ class Evaluator:
             preds = self.step(batch)
             for j in range(len(preds)):
                 pred, sample = preds[j : j + 1], slice_batch(batch, j, j + 1)
-                losses = compute_loss(pred, sample, self.args)
-                pairs = {name: (loss, 1) for name, loss in losses.items()}
-                pairs |= self.compute_metrics(pred, sample)
+                pairs = self.compute_pairs(pred, sample)
                 recorder.record_all(pairs)
                 on_image(i, pred, sample, pairs)
                 i += 1
         return self.summarize(recorder)
+
+    @torch.no_grad()
+    def list_scores(self):
+        """The names of the scores, from the first sample: what cannot be evaluated is known now."""
+        self.model.eval()
+        batch, recorder = self.loader.read_first(), Recorder()
+        recorder.record_all(self.compute_pairs(self.step(batch), batch))
+        return list(self.summarize(recorder))
+
+    def compute_pairs(self, pred, batch):
+        """{name: (sum, count)} of the losses and metrics."""
+        losses = compute_loss(pred, batch, self.args)
+        return {name: (loss, 1) for name, loss in losses.items()} | self.compute_metrics(
+            pred, batch
+        )
 
     def step(self, batch):
         """The model's output for a batch."""
@@ -71,6 +83,7 @@ class Evaluator:
         recorder, name = Recorder(), batch['name'][0]
         recorder.record_all(pairs)
         report.add_image(name, self.summarize(recorder))
+        report.add_confusion(pred, batch)
         if self.args.save_viz and i % self.args.viz_freq == 0:
             report.add_panel(name, gen_imgs_to_write(pred, batch, self.args))
 
@@ -85,7 +98,7 @@ def main(args, checkpoint):
     result_dir = get_test_result_dir(args)
     with undo_on_error(result_dir):
         report = Report(args, result_dir)
-        scores = evaluator.eval(partial(evaluator.viz_per_batch, report=report))
+        scores = evaluator.eval(lambda *image: evaluator.viz_per_batch(*image, report))
     comparison = report.write(scores, drift)
     save_args(args, result_dir, parse_test_args)
     print(f'val | {format_scores(scores)}', *comparison, f'results in {result_dir}', sep='\n')

@@ -1,4 +1,7 @@
-"""The losses by name. To add one, write a function and add its line to LOSSES."""
+"""The losses by name. To add one, write a function and add its line to LOSSES.
+
+Labels that are ignore_index or nan count nowhere.
+"""
 
 import torch
 import torch.nn.functional as F
@@ -8,28 +11,29 @@ from utils.errors import UserError, choose
 
 def compute_loss(pred, batch, args):
     """{'loss': scalar to minimize, and its parts by name}, means over the batch."""
-    return choose(LOSSES, args.loss, 'loss', 'loss.py')(pred, batch['label'], args)
+    return choose(LOSSES, args.loss, 'loss', 'loss.py')(pred, batch, args)
 
 
-def ce(pred, label, args):
+def ce(pred, batch, args):
     """Cross entropy of (N,C,...) logits and (N,...) classes, mean over the valid pixels."""
+    check_channels(pred, 'ce')
+    label, valid = batch['label'].long(), find_valid(batch['label'], args)
     weight = torch.tensor(args.class_weights, device=pred.device) if args.class_weights else None
-    label = label.long()
     total = F.cross_entropy(pred, label, weight, ignore_index=args.ignore_index, reduction='sum')
-    valid = label != args.ignore_index
     if weight is not None:
         valid = valid * weight[label.clamp(0, args.num_classes - 1)]
     # If every pixel is ignored the loss is 0, not 0 / 0.
     return {'loss': total / valid.sum().clamp(min=1e-6)}
 
 
-def dice(pred, label, args):
+def dice(pred, batch, args):
     """One minus the soft Dice coefficient, mean over the classes that occur in the batch.
 
     Source: Milletari et al., "V-Net", 2016.
     """
-    valid = (label != args.ignore_index).unsqueeze(1)  # (N,1,...)
-    one_hot = F.one_hot(torch.where(valid[:, 0], label.long(), 0), args.num_classes)
+    check_channels(pred, 'dice')
+    valid = find_valid(batch['label'], args).unsqueeze(1)  # (N,1,...)
+    one_hot = F.one_hot(torch.where(valid[:, 0], batch['label'].long(), 0), args.num_classes)
     one_hot = one_hot.movedim(-1, 1) * valid  # (N,C,...)
     probs = pred.softmax(1) * valid
     dims = (0, *range(2, pred.ndim))
@@ -39,28 +43,61 @@ def dice(pred, label, args):
     return {'loss': ((1 - coefficient) * occurs).sum() / occurs.sum().clamp(min=1)}
 
 
-def ce_dice(pred, label, args):
+def ce_dice(pred, batch, args):
     """The sum of ce and dice, which are plotted too."""
-    parts = {'loss_ce': ce(pred, label, args)['loss'], 'loss_dice': dice(pred, label, args)['loss']}
+    parts = {'loss_ce': ce(pred, batch, args)['loss'], 'loss_dice': dice(pred, batch, args)['loss']}
     return {'loss': sum(parts.values()), **parts}
 
 
-def l1(pred, label, args):
-    """Mean absolute error; label has pred's shape."""
-    return {'loss': F.l1_loss(pred, match_label(pred, label))}
+def bce(pred, batch, args):
+    """Binary cross entropy of one logit (N,1,...) and labels 0 or 1 (N,...)."""
+    pred, label, valid = match(pred, batch, args)
+    losses = F.binary_cross_entropy_with_logits(pred, label, reduction='none')
+    return {'loss': average(losses, valid)}
 
 
-def mse(pred, label, args):
-    """Mean squared error; label has pred's shape."""
-    return {'loss': F.mse_loss(pred, match_label(pred, label))}
+def l1(pred, batch, args):
+    """Mean absolute error of numbers."""
+    pred, label, valid = match(pred, batch, args)
+    return {'loss': average((pred - label).abs(), valid)}
 
 
-def match_label(pred, label):
-    """The label as float; UserError if its shape is not pred's."""
+def mse(pred, batch, args):
+    """Mean squared error of numbers."""
+    pred, label, valid = match(pred, batch, args)
+    return {'loss': average((pred - label) ** 2, valid)}
+
+
+def find_valid(label, args):
+    """(N,...) bool: where a label is neither ignore_index nor nan."""
+    valid = label != args.ignore_index
+    return valid & ~label.isnan() if label.is_floating_point() else valid
+
+
+def match(pred, batch, args):
+    """pred, label as float, and valid, all of one shape; label is 0 where it is not valid.
+
+    pred may have one channel more, (N,1,...) for a label (N,...).
+    """
+    label, valid = batch['label'], find_valid(batch['label'], args)
+    if pred.ndim == label.ndim + 1 and pred.shape[1] == 1:
+        pred = pred.squeeze(1)
     if pred.shape != label.shape:
         shapes = f'{tuple(pred.shape)}, got {tuple(label.shape)}'
-        raise UserError(f'l1 and mse: expected a label of the shape of pred {shapes}; see --loss')
-    return label.float()
+        raise UserError(f'expected a label of the shape of pred {shapes}; see --loss and --metrics')
+    return pred, torch.where(valid, label, 0).float(), valid
 
 
-LOSSES = {'ce': ce, 'dice': dice, 'ce_dice': ce_dice, 'l1': l1, 'mse': mse}
+def average(losses, valid):
+    """The mean over the valid places; 0 if there are none."""
+    return (losses * valid).sum() / valid.sum().clamp(min=1)
+
+
+def check_channels(pred, loss):
+    """UserError if there is a single class, whose cross entropy is always 0."""
+    if pred.shape[1] == 1:
+        advice = 'count the background (--num_classes 2), or use --loss bce for one logit'
+        raise UserError(f'--loss {loss} with --num_classes 1 learns nothing: {advice}')
+
+
+LOSSES = {'ce': ce, 'dice': dice, 'ce_dice': ce_dice, 'bce': bce, 'l1': l1, 'mse': mse}

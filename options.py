@@ -6,20 +6,20 @@ from pathlib import Path
 
 from utils.arg_parser import Parser, write_args
 from utils.arg_types import fraction, natural, not_negative, positive, positive_int, run_name, seed
-from utils.errors import UserError, choose, nearest, one_line_errors
+from utils.errors import UserError, choose, one_line_errors
 from utils.tracking.run_dir import get_test_result_dir, get_train_model_dir  # noqa: F401
 
 # What kind each option is; a new one goes into one row. A 'result' option decides what is computed
 # in training and evaluation; a 'training' option how training goes, fast_dev_run evaluation too.
 KINDS = {
-    'result': 'model_type data_type img_size num_classes ignore_index loss class_weights seed '
-    'deterministic amp channels_last compile overfit',
+    'result': 'model_type data_type img_size num_classes label_values ignore_index loss '
+    'class_weights seed deterministic amp channels_last compile overfit',
     'training': 'batch_size epochs accum ema optimizer lr momentum beta weight_decay clip_grad '
     'scheduler warmup lr_step lr_decay val_freq save_freq keep best_metric early_stop fast_dev_run',
     'file': 'train_list val_list data_root class_names',
     'view': 'num_workers val_batch_size metrics',  # how fast evaluation is, and what it shows
     'command': 'load_model_path load_not_strict pretrained gpus print_freq viz_freq result_dir '
-    'save_viz use_snapshot strict_drift',
+    'save_viz use_snapshot strict_drift skip_check',
     'name': 'save_prefix model_dir',
     'action': 'resume overwrite',  # decided anew each time, so not in args.txt
 }
@@ -47,6 +47,10 @@ def parse_common_args(parser):
     add('--data_root', default='', help="directory of a list's paths (default: the list's own)")
     add('--img_size', type=positive_int, nargs=2, metavar=('H', 'W'), help='resize to this size')
     add('--num_classes', type=positive_int, help='number of classes')
+    label_values = (
+        'stored values of class 0, 1, ...: 0 255, or as pairs 7:0 8:1; others are ignored'
+    )
+    add('--label_values', nargs='+', metavar='V', help=label_values)
     add('--ignore_index', type=int, default=255, help='label value that is never evaluated')
     add('--class_names', default='', help='file with one class per line: name, or name R G B')
     add('--num_workers', type=natural, default=2, help='DataLoader workers (0: main process)')
@@ -64,7 +68,7 @@ def parse_common_args(parser):
     add('--compile', action='store_true', help='torch.compile: slow start, faster steps')
     add = parser.add_argument_group('debugging').add_argument
     add('--fast_dev_run', action='store_true', help='2 train and 2 val batches, separate directory')
-    add('--overfit', type=natural, default=0, help='train and validate on the first N images')
+    add('--overfit', type=natural, default=0, help='must learn the first N images; says if it did')
     add = parser.add_argument_group('output').add_argument
     add('--save_prefix', type=run_name, default='pref', help='run name, appended to model_type')
     add('--print_freq', type=positive_int, default=50, help='steps between printed lines')
@@ -77,6 +81,7 @@ def parse_train_args(parser):
     parse_common_args(parser)
     add = parser.add_argument_group('training').add_argument
     add('--train_list', default='', help='list file to train on, one "image label" per line')
+    add('--skip_check', action='store_true', help='do not look at the lists before training')
     add('--batch_size', type=positive_int, default=8, help='images per optimizer step, all GPUs')
     add('--epochs', type=positive_int, default=20, help='passes over the training list')
     add('--accum', type=positive_int, default=1, help='micro-batches per optimizer step')
@@ -155,15 +160,12 @@ def prepare_train_args(args):
     if args.resume and args.load_model_path:
         both = '--resume continues a run, --load_model_path starts a new one'
         raise UserError(f"{both}: give one of them (after @args.txt: --load_model_path '')")
+    if args.overfit:
+        args.val_list, args.batch_size = args.train_list, min(args.batch_size, args.overfit)
     if args.batch_size % args.accum:
         raise UserError(f'--accum {args.accum} must divide --batch_size {args.batch_size}')
     if args.fast_dev_run:
         args.epochs, args.overwrite = 1, True
-    if args.overfit:
-        args.val_list = args.train_list
-    if args.best_metric not in ('', 'loss', *args.metrics):
-        near = nearest(args.best_metric, args.metrics)
-        raise UserError(f"--best_metric '{args.best_metric}' is not among --metrics{near}")
     check_names(args)
     return prepare_test_args(args)
 

@@ -9,7 +9,8 @@ import math
 
 import torch
 
-from data.data_entry import select_train_loader, warn_of_overlap
+from data.check import check_data
+from data.data_entry import select_train_loader
 from eval import Evaluator
 from loss import compute_loss
 from metrics import compute_metrics
@@ -42,8 +43,8 @@ class Trainer:
         self.scheduler = select_scheduler(self.optimizer, args, len(self.train_loader))
         self.scaler = select_scaler(args)
         self.evaluator = Evaluator(args, self.average.module)
-        warn_of_overlap(self.train_loader, self.evaluator.loader, args)
-        self.state = TrainState(args)
+        check_data(args, self.train_loader.samples, self.evaluator.loader.samples)
+        self.state = TrainState(args, self.evaluator.list_scores())
         self.logger = Logger(self.model_dir, self.evaluator.class_names)
         self.tracker = Tracker(args, self.evaluator, COMPARED, self.train_loader, parent)
         if args.resume and self.logger.run_dir.last.exists():
@@ -75,8 +76,8 @@ class Trainer:
             pred, losses = self.update(batch)
             self.state.step += 1
             self.logger.record_scalars('train', losses)
-            for name, (sum, count) in self.compute_metrics(pred, batch).items():
-                self.logger.record_scalar(f'train/{name}', sum, count)
+            for name, pair in self.compute_metrics(pred, batch).items():
+                self.logger.record_scalar(f'train/{name}', *pair)
             if progress.is_due:
                 progress.show(loss=losses['loss'].item(), lr=self.scheduler.get_last_lr()[0])
             self.viz_per_batch(i, pred, batch, split='train')
@@ -160,9 +161,8 @@ def main(args):
     """Trains; says which epoch was best."""
     with claim_run(args):
         trainer = Trainer(args)
-        best = trainer.train()
-    if best['epoch']:
-        print(f'best: epoch {best["epoch"]}, val {trainer.state.best_metric} {best["score"]:.4f}')
+        trainer.train()
+    print(*trainer.state.list_results(), sep='\n')
 
 
 if __name__ == '__main__':

@@ -1,4 +1,4 @@
-"""Transforms of an image and its label together: (H,W,3) uint8 RGB and (H,W) uint8 in and out.
+"""Transforms of an image and its label map together: (H,W,3) uint8 RGB and (H,W) in and out.
 
 They use `random`, which is seeded for each sample of each epoch.
 """
@@ -16,10 +16,15 @@ def augment_pair(img, label, size, ignore_index):
     return random_light(img), label
 
 
+def augment_image(img, size):
+    """The same for an image whose label does not depend on place, such as a class."""
+    return augment_pair(img, np.zeros(img.shape[:2], np.uint8), size, 0)[0]
+
+
 def random_scale_crop(img, label, size, ignore_index, smallest=0.85, largest=1.25):
     """Resizes to `size` times a random scale, then cuts or pads to `size` at a random place.
 
-    Padding is ignored: its label is ignore_index.
+    Padding is ignored: its label is ignore_index, or nan for floats.
     """
     scale = random.uniform(smallest, largest)
     scaled = [round(side * scale) for side in size]
@@ -29,7 +34,8 @@ def random_scale_crop(img, label, size, ignore_index, smallest=0.85, largest=1.2
         top, left = random.randint(0, missing[0]), random.randint(0, missing[1])
         border = (top, missing[0] - top, left, missing[1] - left, cv2.BORDER_CONSTANT)
         img = cv2.copyMakeBorder(img, *border, value=(128, 128, 128))
-        label = cv2.copyMakeBorder(label, *border, value=ignore_index)
+        ignored = np.nan if label.dtype.kind == 'f' else ignore_index
+        label = cv2.copyMakeBorder(label, *border, value=ignored)
     top = random.randint(0, img.shape[0] - size[0])
     left = random.randint(0, img.shape[1] - size[1])
     window = np.s_[top : top + size[0], left : left + size[1]]

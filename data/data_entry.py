@@ -1,9 +1,7 @@
 """The datasets by name. To add one, write its file and add its line here."""
 
-import sys
 from pkgutil import resolve_name
 
-from data.list_file import ListFile, count_overlap
 from data.loading import make_loader
 from utils.errors import choose
 from utils.torch_utils import select_device
@@ -36,13 +34,3 @@ def select_loader(args, batch_size, is_train):
     num_samples = min(len(dataset), args.overfit or len(dataset))
     num_samples = min(num_samples, 2 * batch_size) if args.fast_dev_run else num_samples
     return make_loader(dataset, args, select_device(args), batch_size, is_train, num_samples)
-
-
-def warn_of_overlap(train_loader, eval_loader, args):
-    """Says on stderr how many validation images are also trained on, if both datasets use lists."""
-    files = [getattr(loader.samples, 'files', None) for loader in (train_loader, eval_loader)]
-    if not args.overfit and all(isinstance(file, ListFile) for file in files):
-        num_shared = count_overlap(*files)
-        if num_shared:
-            line = f'{num_shared} images of --val_list are also in --train_list'
-            print(f'warning: {line}', file=sys.stderr)

@@ -1,64 +1,86 @@
 """Images and labels that a list file names, read on demand. Copy this file for your own data."""
 
+import inspect
+
 import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from data.augment import augment_pair, resize_image, resize_label
-from data.image_io import read_image, read_label
+from data.augment import augment_image, augment_pair, random_light, resize_image, resize_label
+from data.image_io import read_image, read_size, read_values
+from data.labels import check_class, to_classes
 from data.list_file import ListFile
 from utils.errors import UserError
 
 
 class ListDataset(Dataset):
-    """Sample i is {'img': uint8 (3,H,W) RGB, 'label': uint8 (H,W), 'name': str}.
+    """Sample i is {'img': uint8 (3,H,W) RGB, 'label', 'name': str}, and 'size': (H,W) if the label
+    is a map.
 
-    For training, image and label are augmented together and have --img_size. In validation, only the
-    image is resized; the label keeps its own size, at which scores are taken.
+    For another task override `read_label`. A class is returned as an int, a map as (H,W) integers
+    (classes) or floats (nan: missing), anything else as a float or an array. In training, images
+    have --img_size and are augmented, maps with them. In evaluation a map keeps its own size, at
+    which scores are taken.
     """
+
+    num_paths = 2  # the leading columns of the list that are files
 
     def __init__(self, args, list_path, is_train):
         self.args, self.is_train = args, is_train
-        if not 0 <= args.ignore_index <= 255:
-            raise UserError(f'--ignore_index {args.ignore_index}: labels have 8 bits, 0 to 255')
-        self.files = ListFile(list_path, args.data_root)
+        parameters = inspect.signature(self.read_label).parameters.values()
+        takes_any = any(p.kind == p.VAR_POSITIONAL for p in parameters)
+        num_columns = None if takes_any else 1 + len(parameters)
+        self.files = ListFile(list_path, args.data_root, self.num_paths, num_columns)
 
     def __len__(self):
         return len(self.files)
 
     def __getitem__(self, i):
-        img, label = self.read(i)
-        img, label = self.transform(img, label)
-        return {
+        img, label = self.transform(*self.read(i))
+        sample = {
             'img': torch.from_numpy(np.ascontiguousarray(img.transpose(2, 0, 1))),
-            'label': torch.from_numpy(np.ascontiguousarray(label)),
+            'label': torch.as_tensor(np.ascontiguousarray(label) if is_map(label) else label),
             'name': self.files.entry(i)[0],
         }
+        return sample | {'size': label.shape} if is_map(label) else sample
+
+    def read_image(self, path):
+        """(H,W,3) uint8 RGB; float32 is taken as normalised already."""
+        return read_image(path)
+
+    def read_label(self, path):
+        """The label of a row, from its cells after the image: here a file of class indices."""
+        return to_classes(read_values(path), self.args, path)
 
     def read(self, i):
-        """Image (H,W,3) and label (H,W) of row i, checked against each other and --num_classes."""
-        img_path, label_path = self.files[i]
-        img, label = read_image(img_path), read_label(label_path)
-        if img.shape[:2] != label.shape:
-            raise UserError(
-                f'label {label_path} is {label.shape[0]} x {label.shape[1]} (H x W), '
-                f'its image {img_path} is {img.shape[0]} x {img.shape[1]}'
-            )
-        values = np.flatnonzero(np.bincount(label.ravel()))
-        wrong = values[(values >= self.args.num_classes) & (values != self.args.ignore_index)]
-        if len(wrong):
-            raise UserError(
-                f'label {label_path} holds the value {wrong[0]}; with --num_classes '
-                f'{self.args.num_classes} and --ignore_index {self.args.ignore_index} '
-                f'values are 0 to {self.args.num_classes - 1}'
-            )
+        """The image and the label of row i, checked against each other."""
+        img_path, *cells = self.files[i]
+        img, label = self.read_image(img_path), self.read_label(*cells)
+        if is_map(label) and img.shape[:2] != label.shape:
+            turned = [path for path in (img_path, cells[0]) if read_size(path)[2]]
+            note = f'; {turned[0]} is turned by its EXIF orientation' if turned else ''
+            sizes = f'{label.shape[0]} x {label.shape[1]} (H x W), its image {img_path} is '
+            sizes += f'{img.shape[0]} x {img.shape[1]}'
+            raise UserError(f'label {cells[0]} is {sizes}{note}')
+        if isinstance(label, int | np.integer):
+            label = check_class(label, self.args, img_path)
         return img, label
 
     def transform(self, img, label):
-        """What the model sees of a pair."""
+        """What the model sees of a sample. Override it for labels that move with the image, such
+        as points.
+        """
         size = self.args.img_size or img.shape[:2]
-        if not self.is_train:
-            return resize_image(img, size), label
-        if self.args.overfit:
-            return resize_image(img, size), resize_label(label, size)
-        return augment_pair(img, label, size, self.args.ignore_index)
+        if not self.is_train or self.args.overfit:
+            is_resized = is_map(label) and self.args.overfit
+            return resize_image(img, size), resize_label(label, size) if is_resized else label
+        if is_map(label):
+            return augment_pair(img, label, size, self.args.ignore_index)
+        if isinstance(label, int):
+            return augment_image(img, size), label
+        return random_light(resize_image(img, size)), label
+
+
+def is_map(label):
+    """Whether a label has one value per pixel; (K,2) are points."""
+    return isinstance(label, np.ndarray) and label.ndim == 2 and label.shape[1] != 2

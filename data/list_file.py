@@ -1,28 +1,43 @@
 """A list file's rows, and everything that can be wrong with one, found before training starts."""
 
+import csv
+import os
+import stat
+import unicodedata
 from pathlib import Path
 
 import numpy as np
 
 from utils.errors import UserError, check_readable
 
+MAX_CHECKED = 100_000  # rows whose files are looked for; of more rows, a random sample
+SEPARATOR = '\x1f'  # between a row's cells in memory
+
 
 class ListFile:
-    """The rows of a text file that names one sample per line, as tuples of path strings.
+    """The rows of a list as tuples of strings: text with one sample per line, or CSV with a header
+    if the list's name ends in .csv.
 
-    Columns are separated by white space or, where a path holds a space, by tabs. Paths are relative
-    to `root` or, when that is blank, to the list's own directory. Blank lines and lines that begin
-    with # are ignored. Every file is looked for, so that a missing one is known at the start.
+    The first `num_paths` cells of a row are files, relative to `root` or, if that is blank, to the
+    list's own directory; they are looked for here, so that a missing one is known at the start. The
+    other cells stay as they are written. Columns of text are separated by white space, or by tabs
+    if a path holds a space; blank lines and lines that begin with # are ignored.
 
-    The rows lie in one byte buffer: a million Python strings would be copied into every loading
-    process, page by page, as their reference counts change.
+    The rows are in one byte buffer: a million Python strings would be copied into every DataLoader
+    worker, page by page, as their reference counts change.
     """
 
-    def __init__(self, path, root='', columns=('image', 'label')):
+    raises = True  # for a missing file; data.check names all instead
+
+    def __init__(self, path, root='', num_paths=2, num_columns=None):
+        """`num_columns` is how many cells a row must have; None: as many as the first row."""
+        if Path(path).is_dir():
+            advice = '`python -m data.make_list IMAGES LABELS` makes lists of two folders'
+            raise UserError(f'list {Path(path).absolute()} is a directory: {advice}')
         self.path = check_readable(path, 'list')
-        self.root = Path(root) if root else self.path.parent
-        self.columns = columns
-        rows, self.line_numbers = self._parse()
+        self.root, self.num_paths = str(root or self.path.parent), num_paths
+        parse = self._parse_csv if self.path.suffix.lower() == '.csv' else self._parse_text
+        rows, self.line_numbers = self._check_columns(parse(), num_columns)
         self.offsets = np.cumsum([0, *map(len, rows)])
         self.buffer = np.frombuffer(b''.join(rows), dtype=np.uint8)
         self.row_bytes = self._check_files()
@@ -33,52 +48,100 @@ class ListFile:
     def entry(self, i):
         """Row i as it is written, a tuple of strings."""
         row = self.buffer[self.offsets[i] : self.offsets[i + 1]].tobytes()
-        return tuple(row.decode().split('\t'))
+        return tuple(row.decode().split(SEPARATOR))
 
     def __getitem__(self, i):
-        return tuple(str(self.root / column) for column in self.entry(i))
+        cells = self.entry(i)
+        paths = [os.path.join(self.root, cell) for cell in cells[: self.num_paths]]  # noqa: PTH118
+        return (*paths, *cells[self.num_paths :])
 
-    def _parse(self):
-        rows, line_numbers = [], []
+    def _parse_text(self):
         for number, line in enumerate(self._read_text().splitlines(), 1):
             line = line.strip()
-            if not line or line.startswith('#'):
-                continue
-            row = [c.strip() for c in line.split('\t')] if '\t' in line else line.split()
-            if len(row) != len(self.columns):
-                expected = ' '.join(self.columns)
-                hint = '; separate paths that hold spaces by tabs' if '\t' not in line else ''
-                raise UserError(
-                    f'{self.path}:{number}: expected "{expected}", got \'{line}\'{hint}'
-                )
-            rows.append('\t'.join(row).encode())
-            line_numbers.append(number)
+            if line and line[0] != '#':
+                yield number, line.split('\t') if '\t' in line else line.split()
+
+    def _parse_csv(self):
+        lines = self._read_text().splitlines()
+        delimiter = max(',;\t', key=lines[0].count)
+        reader = csv.reader(lines, delimiter=delimiter)
+        header = next(reader)
+        if Path(self.root, header[0]).is_file():
+            raise UserError(f'{self.path}:1: expected a header such as image,label, got a sample')
+        yield from ((reader.line_num, row) for row in reader if row)
+
+    def _check_columns(self, numbered_rows, num_columns):
+        rows, numbers = [], []
+        for number, row in numbered_rows:
+            num_columns = num_columns or max(len(row), 2)
+            if len(row) != num_columns:
+                text = ' '.join(row)
+                hint = '; separate paths that hold spaces with tabs'
+                if len(row) == 1 and ',' in text:
+                    hint = '; for comma-separated columns name the list .csv and add a header'
+                columns = f'{num_columns} columns ("image label")'
+                raise UserError(f"{self.path}:{number}: expected {columns}, got '{text}'{hint}")
+            rows.append(SEPARATOR.join([cell.strip() for cell in row]).encode())
+            numbers.append(number)
         if not rows:
             raise UserError(f'list {self.path.absolute()} names no sample')
-        return rows, np.array(line_numbers)
+        return rows, np.array(numbers)
 
     def _read_text(self):
         content = self.path.read_bytes()
+        is_utf16 = content[:2] in (b'\xff\xfe', b'\xfe\xff')  # as PowerShell writes
         try:
-            return content.decode('utf-8-sig')
+            return content.decode('utf-16' if is_utf16 else 'utf-8-sig')
         except UnicodeDecodeError as error:
             line = content.count(b'\n', 0, error.start) + 1
-            reason = f'byte {error.start} is not UTF-8 text; is this a list file?'
+            reason = f'byte {error.start} is not UTF-8 text; save the list as UTF-8'
             raise UserError(f'{self.path}:{line}: {reason}') from error
 
     def _check_files(self):
-        """(N,) int64: the bytes of the files that each row names."""
-        num_bytes, faults = np.zeros(len(self), np.int64), []
-        for i in range(len(self)):
-            for path in self[i]:
+        """(N,) int64: the bytes of the files that each row names; 0 for a row not looked at."""
+        num_bytes, faults, checked = np.zeros(len(self), np.int64), [], range(len(self))
+        if len(self) > MAX_CHECKED:
+            checked = np.random.default_rng(0).choice(len(self), MAX_CHECKED, replace=False)
+            print(f'{self.path}: looking for the files of {MAX_CHECKED} of {len(self)} rows')
+        for i in checked:
+            for path in self[i][: self.num_paths]:
                 try:
-                    num_bytes[i] += check_readable(path, 'file').stat().st_size
+                    num_bytes[i] += get_size(path)
                 except UserError as error:
                     faults.append(f'line {self.line_numbers[i]}: {error}')
-        if faults:
+        if faults and self.raises:
             shown = '; '.join(faults[:5])
             raise UserError(f'list {self.path}: {len(faults)} files cannot be read: {shown}')
         return num_bytes
+
+
+def get_size(path):
+    """The bytes of a file; UserError if it cannot be read. The file is not opened: of a million,
+    that would take minutes.
+    """
+    try:
+        facts = os.stat(path)  # noqa: PTH116
+    except OSError as error:
+        raise UserError(f'file {path} {explain_missing(path, error)}') from error
+    if not stat.S_ISREG(facts.st_mode):
+        raise UserError(f'file {path} is not a file, expected an image')
+    if not facts.st_size:
+        raise UserError(f'file {path} is empty')
+    if not os.access(path, os.R_OK):
+        raise UserError(f'file {path} cannot be read: Permission denied')
+    return facts.st_size
+
+
+def explain_missing(path, error):
+    """Why a file is not found, and what to do if another spelling of the path exists."""
+    if not isinstance(error, FileNotFoundError | NotADirectoryError):
+        return f'cannot be read: {error.strerror}'
+    if '\\' in path:
+        return 'does not exist; write / instead of \\'
+    forms = {unicodedata.normalize(form, path) for form in ('NFC', 'NFD')} - {path}
+    if any(Path(form).exists() for form in forms):
+        return 'does not exist, but it does in another Unicode form (NFC, NFD): rename one of them'
+    return 'does not exist'
 
 
 def count_overlap(one, other):

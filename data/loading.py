@@ -8,10 +8,13 @@ import signal
 
 import cv2
 import numpy as np
+import torch
 from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 
 from utils.errors import UserError
 from utils.torch_utils import mix_seed, seed_generators, to_device
+
+OVERFIT_STEPS = 20  # per epoch of --overfit, however few its images are
 
 
 class SeededDataset(Dataset):
@@ -37,20 +40,21 @@ class SeededDataset(Dataset):
 
 
 class EpochSampler(Sampler):
-    """Yields (epoch, index) for the first num_samples of a dataset, shuffled or in order.
+    """Yields (epoch, index) for the first num_samples of a dataset, shuffled or in order, `repeats`
+    times.
 
     The epoch is part of each index, so that it reaches persistent workers.
     """
 
-    def __init__(self, num_samples, seed, shuffle):
+    def __init__(self, num_samples, seed, shuffle, repeats=1):
         self.num_samples, self.seed, self.shuffle = num_samples, seed, shuffle
-        self.epoch = 0
+        self.repeats, self.epoch = repeats, 0
 
     def __len__(self):
-        return self.num_samples
+        return self.num_samples * self.repeats
 
     def __iter__(self):
-        order = np.arange(self.num_samples)
+        order = np.tile(np.arange(self.num_samples), self.repeats)
         if self.shuffle:
             order = np.random.default_rng((self.seed, self.epoch)).permutation(order)
         return ((self.epoch, int(i)) for i in order)
@@ -66,6 +70,10 @@ class Loader(DataLoader):
     def __iter__(self):
         return (to_device(batch, self.device) for batch in super().__iter__())
 
+    def read_first(self):
+        """The first sample, as a batch of one."""
+        return to_device(collate_batch([self.dataset[0, 0]]), self.device)
+
     @property
     def samples(self):
         """The dataset itself, without the seeding around it."""
@@ -78,11 +86,12 @@ def make_loader(dataset, args, device, batch_size, is_train, num_samples):
         raise UserError(f'{type(dataset).__name__} holds no sample')
     if is_train and batch_size > num_samples:
         raise UserError(f'--batch_size {batch_size}: there are {num_samples} training samples')
+    repeats = -(-OVERFIT_STEPS * batch_size // num_samples) if is_train and args.overfit else 1
     return Loader(
         SeededDataset(dataset, args.seed),
         device=device,
         batch_size=batch_size,
-        sampler=EpochSampler(num_samples, args.seed, shuffle=is_train),
+        sampler=EpochSampler(num_samples, args.seed, is_train, repeats),
         drop_last=is_train,  # a last batch of one sample would break BatchNorm
         num_workers=args.num_workers,
         persistent_workers=args.num_workers > 0,
@@ -98,15 +107,23 @@ def init_worker(_):
 
 
 def collate_batch(samples):
-    """Samples, dicts with the same keys, as a batch: tensors stacked, strings in a list.
+    """Samples, dicts with the same keys, as a batch: tensors stacked, strings in a list; a tuple
+    such as 'size' must be equal in all samples and is kept once.
 
     UserError names two samples that differ in size.
     """
+    batch = {}
     for key, value in samples[0].items():
         for sample in samples:
-            if np.shape(sample[key]) != np.shape(value):
+            is_same = sample[key] == value if isinstance(value, tuple) else True
+            if not is_same or np.shape(sample[key]) != np.shape(value):
                 sizes = f'{np.shape(value)} of {samples[0]["name"]}, {np.shape(sample[key])} of '
                 advice = 'give --img_size, or --val_batch_size 1 for validation'
                 line = f"'{key}' differs in size within a batch: {sizes}{sample['name']}"
                 raise UserError(f'{line}; {advice}')
-    return default_collate(samples)
+        is_tuple = isinstance(value, tuple)
+        batch[key] = value if is_tuple else default_collate([sample[key] for sample in samples])
+    label = batch.get('label')
+    if torch.is_tensor(label) and label.ndim == 3 and label.shape[2] != 2:  # (N,K,2) are points
+        batch.setdefault('size', tuple(label.shape[1:]))
+    return batch

@@ -1,35 +1,55 @@
-"""The same samples as ListDataset, decoded once into memory."""
+"""The samples of ListDataset, or of any dataset with its `read`, decoded once into memory."""
 
 import numpy as np
 import torch
 
-from data.image_io import count_pixels
 from data.list_dataset import ListDataset
+from utils.errors import UserError
+
+CHUNK_BYTES = 2**26  # pixels of many samples share a block of memory: few file handles
 
 
-class MemListDataset(ListDataset):
-    """A ListDataset that reads no file after the start; augmentation still differs each epoch.
+class InMemory:
+    """Keeps what a dataset class reads: `class Mine(InMemory, MyDataset)`.
 
-    Pixels lie as uint8 in one buffer in shared memory, 4 bytes a pixel for image and label, so that
-    loading processes hold no copies and images may differ in size.
+    What `read` returns, arrays of any dtype and numbers, is in shared memory, so that DataLoader
+    workers hold no copies; augmentation still differs each epoch.
     """
 
     def __init__(self, args, list_path, is_train):
         super().__init__(args, list_path, is_train)
-        sizes = [4 * count_pixels(self.files[i][0]) for i in range(len(self))]
-        self.offsets = np.cumsum([0, *sizes])
-        self.shapes = np.zeros((len(self), 2), dtype=np.int64)
-        self.buffer = torch.empty(int(self.offsets[-1]), dtype=torch.uint8).share_memory_()
+        self.index, self.chunks, pending = [], [], []
         for i in range(len(self)):
-            img, label = super().read(i)
-            self.shapes[i] = label.shape
-            pixels = self.buffer.numpy()[self.offsets[i] : self.offsets[i + 1]]
-            pixels[: img.size], pixels[img.size :] = img.ravel(), label.ravel()
+            values = super().read(i)
+            if not all(isinstance(v, np.ndarray | np.number | int | float) for v in values):
+                kinds = ', '.join(type(value).__name__ for value in values)
+                kind = type(self).__name__
+                raise UserError(f'{kind} cannot keep {kinds} in memory: use a dataset without it')
+            arrays = [np.ascontiguousarray(v) if np.ndim(v) else v for v in values]
+            self.index.append([self._add(pending, v) if np.ndim(v) else v for v in arrays])
+        self._flush(pending)
 
     def read(self, i):
-        """Image (H,W,3) and label (H,W) of row i, copies that may be written to."""
-        pixels = self.buffer.numpy()[self.offsets[i] : self.offsets[i + 1]].copy()
-        height, width = self.shapes[i]
-        label_start = 3 * height * width
-        img = pixels[:label_start].reshape(height, width, 3)
-        return img, pixels[label_start:].reshape(height, width)
+        """The image and the label of row i, copies that may be written to."""
+        return tuple(self._get(*v) if isinstance(v, tuple) else v for v in self.index[i])
+
+    def _add(self, pending, array):
+        if sum(part.nbytes for part in pending) + array.nbytes > CHUNK_BYTES:
+            self._flush(pending)
+        start = sum(part.nbytes for part in pending)
+        pending.append(array)
+        return len(self.chunks), start, array.nbytes, array.shape, array.dtype.str
+
+    def _flush(self, pending):
+        if pending:
+            chunk = np.concatenate([array.view(np.uint8).ravel() for array in pending])
+            self.chunks.append(torch.from_numpy(chunk).share_memory_())
+            pending.clear()
+
+    def _get(self, chunk, start, num_bytes, shape, dtype):
+        content = self.chunks[chunk].numpy()[start : start + num_bytes].copy()
+        return content.view(dtype).reshape(shape)
+
+
+class MemListDataset(InMemory, ListDataset):
+    """A ListDataset in memory."""

@@ -46,7 +46,8 @@ def equip_multi_gpu(model, args):
 
 
 def forward_batch(model, batch, args):
-    """The model's output for a batch: float32 (N,C,H,W) at the label's size, or (N,C).
+    """The model's output for a batch: float32 (N,C,...); a map (N,C,H,W) is resized to the batch's
+    'size', if it has one.
 
     Images become float and are normalised on the device; --amp and --channels_last act here.
     """
@@ -56,9 +57,9 @@ def forward_batch(model, batch, args):
     with torch.autocast(img.device.type, AMP_DTYPES[args.amp], enabled=args.amp != 'off'):
         pred = model(img)
     check_pred(pred, args)
-    pred, label = pred.float(), batch['label']
-    if pred.ndim == 4 and pred.shape[-2:] != label.shape[-2:]:
-        pred = F.interpolate(pred, label.shape[-2:], mode='bilinear', align_corners=False)
+    pred, size = pred.float(), batch.get('size')
+    if pred.ndim == 4 and size and pred.shape[-2:] != size:
+        pred = F.interpolate(pred, size, mode='bilinear', align_corners=False)
     return pred
 
 

@@ -46,6 +46,12 @@ class ToyNet(nn.Module):
 
 
 @pytest.fixture(autouse=True)
+def no_check_cache(monkeypatch, tmp_path_factory):
+    """Keeps what the checks of lists remember out of the project."""
+    monkeypatch.setattr('data.list_facts.CACHE', tmp_path_factory.mktemp('check'))
+
+
+@pytest.fixture(autouse=True)
 def toy_model(monkeypatch):
     """Puts ToyNet into the registry."""
     monkeypatch.setitem(MODELS, 'toy', 'conftest:ToyNet')
@@ -178,7 +184,7 @@ def toy_brightness(scored):
     return {'toy_light': (scored.batch['img'].sum(), 255 * scored.batch['img'].numel())}
 
 
-METRICS['toy_acc'], METRICS['toy_light'] = toy_accuracy, toy_brightness
+METRICS |= {'toy_acc': (toy_accuracy, 'higher'), 'toy_light': (toy_brightness, 'higher')}
 """,
 }
 

@@ -37,7 +37,6 @@ def check_refused(make, options, words, capsys, tmp_path):
         (['--data_type', 'toy_dta'], ["mean 'toy_data'", 'data/data_entry.py', 'another']),
         (['--loss', 'toy_los'], ["mean 'toy_loss'", 'loss.py', 'another']),
         (['--metrics', 'toy_acc', 'toy_ac'], ["mean 'toy_acc'", 'metrics.py', 'another']),
-        (['--metrics', 'toy_acc', '--best_metric', 'toy_ac'], ["mean 'toy_acc'", '--metrics']),
         (['--resume', '--load_model_path', 'a.pth'], ['--resume', '--load_model_path']),
         (['--batch_size', 6, '--accum', 4], ['--accum 4', '--batch_size 6']),
         (['--class_weights', 1, 2], ['--class_weights', '3']),

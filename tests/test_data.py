@@ -17,7 +17,7 @@ from data.data_entry import (
     select_eval_loader,
     select_train_loader,
 )
-from data.image_io import read_image, read_label
+from data.image_io import read_image, read_values
 from data.list_dataset import ListDataset
 from data.list_file import ListFile, count_overlap
 from data.loading import EpochSampler
@@ -141,8 +141,8 @@ def test_mem_list_reads_no_file_after_the_start_and_shares_its_memory(make_args,
     for file in path.parent.glob('*.png'):
         file.unlink()
     assert dataset[1]['img'].shape == (3, *SIZE)
-    assert dataset.buffer.is_shared()
-    assert dataset.buffer.numel() == 2 * 4 * SIZE[0] * SIZE[1]
+    assert all(chunk.is_shared() for chunk in dataset.chunks)
+    assert sum(chunk.numel() for chunk in dataset.chunks) == 2 * 4 * SIZE[0] * SIZE[1]
 
 
 def test_training_drops_a_short_last_batch_and_validation_keeps_it(make_args):
@@ -213,7 +213,7 @@ def test_a_palette_label_holds_its_indices(tmp_path):
     img = Image.fromarray(label)
     img.putpalette(bytes(range(256)) * 3)
     img.save(tmp_path / 'a.png')
-    assert np.array_equal(read_label(tmp_path / 'a.png'), label)
+    assert np.array_equal(read_values(tmp_path / 'a.png'), label)
 
 
 def test_exif_rotation_turns_image_and_label_alike(tmp_path):
@@ -223,7 +223,7 @@ def test_exif_rotation_turns_image_and_label_alike(tmp_path):
     Image.fromarray(img).save(tmp_path / 'img.png', exif=exif)
     Image.fromarray(label).save(tmp_path / 'label.png', exif=exif)
     assert np.array_equal(read_image(tmp_path / 'img.png'), np.rot90(img, -1))
-    assert np.array_equal(read_label(tmp_path / 'label.png'), np.rot90(label, -1))
+    assert np.array_equal(read_values(tmp_path / 'label.png'), np.rot90(label, -1))
 
 
 def test_augmentation_moves_image_and_label_together():

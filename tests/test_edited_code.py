@@ -137,7 +137,7 @@ def test_a_block_that_the_old_model_does_not_use_is_no_drift(clone):
 
 
 def test_a_new_metric_is_no_drift_if_scores_are_equal_but_is_if_none_are_known(clone):
-    append(clone / 'metrics.py', "METRICS['new'] = toy_accuracy\n")
+    append(clone / 'metrics.py', "METRICS['new'] = (toy_accuracy, 'higher')\n")
     find_line(evaluate(clone, '--strict_drift'), 'metrics.py', '+1 -0', '(metric)')
     evaluate(clone, '--val_list', 'lists/list.txt', '--strict_drift', code=3)
 

@@ -133,11 +133,11 @@ def test_joined_panels_stand_side_by_side_with_white_between():
     assert joined[0, :, 0].tolist() == [1, 1, 255, 2, 2]
 
 
-def test_a_classifiers_picture_is_its_image():
+def test_a_classifiers_picture_is_its_image_with_a_caption_below():
     _, batch = make_sample()
     batch['label'] = torch.tensor([1])
     imgs = gen_imgs_to_write(torch.zeros(1, 3), batch, make_namespace())
-    assert imgs['img'].shape == (2, 2, 3)
+    assert imgs['img'].shape == (160 + 36, 160, 3)
     assert not {'pred', 'label', 'error'} & imgs.keys()
 
 

@@ -6,8 +6,10 @@ import shlex
 import subprocess
 import sys
 
+import numpy as np
 import pytest
-from conftest import ROOT, write_list
+from conftest import ROOT, draw_toy
+from PIL import Image
 
 from options import parse_test_args, parse_train_args
 from utils.arg_parser import Parser
@@ -38,15 +40,13 @@ def project(tmp_path):
     text, num_changed = re.subn('^NUM_IMAGES = .*', few, shapes.read_text(), flags=re.MULTILINE)
     assert num_changed == 1
     shapes.write_text(text)
-    (project / 'my').mkdir()
-    for command in read_commands():
-        for option, name in re.findall(r'--(\w+)[ =]my/(\S+)', command):
-            if option.endswith('_list'):
-                num_lists = len(list((project / 'my').glob('*.txt')))
-                write_list(project / 'my', 8, first=8 * num_lists, name=name)
-            else:  # --class_names
-                num_classes = int(re.search(r'--num_classes[ =](\d+)', command)[1])
-                (project / 'my' / name).write_text('\n'.join(map(str, range(num_classes))))
+    for kind in ('images', 'masks'):
+        (project / 'my' / kind).mkdir(parents=True)
+    for i in range(12):
+        img, label = draw_toy(i)
+        Image.fromarray(img).save(project / 'my' / 'images' / f'{i}.png')
+        mask = np.where((label > 0) & (label < 255), 255, 0).astype(np.uint8)
+        Image.fromarray(mask).save(project / 'my' / 'masks' / f'{i}.png')
     return project
 
 
@@ -93,7 +93,7 @@ def test_a_script_is_valid_and_strict(path):
 def test_every_option_and_script_that_it_names_exists():
     parsers = parse_train_args(Parser()), parse_test_args(Parser())
     known = {name for parser in parsers for name in parser._option_string_actions}
-    for script in (ROOT / 'scripts').glob('*.py'):
+    for script in [*(ROOT / 'scripts').glob('*.py'), ROOT / 'data' / 'make_list.py']:
         known |= set(re.findall(r"'(--\w+)'", script.read_text()))
     assert set(re.findall(r'(?<![\w-])--[a-z][\w-]*', README)) <= known
     for name in re.findall(r'scripts/\w+\.\w+', README):

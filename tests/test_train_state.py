@@ -11,8 +11,8 @@ from utils.train_state import TrainState
 def make_state(epoch=0, **options):
     """A TrainState at the end of an epoch."""
     defaults = {'best_metric': 'miou', 'metrics': ['acc'], 'epochs': 5, 'val_freq': 1}
-    args = Namespace(**defaults | {'early_stop': 0, 'save_freq': 0} | options)
-    state = TrainState(args)
+    defaults |= {'early_stop': 0, 'save_freq': 0, 'overfit': 0}
+    state = TrainState(Namespace(**defaults | options), ['loss', 'acc', 'miou'])
     state.epoch = epoch
     return state
 
@@ -112,7 +112,8 @@ def test_a_state_comes_back_from_what_it_keeps():
     state.step = 7
     other.load_state_dict(state.state_dict())
     assert vars(other) == vars(state) | {'args': other.args}
-    assert other.state_dict() == {'epoch': 2, 'step': 7, 'best': state.best}
+    counts = {'epoch': 2, 'step': 7, 'best': state.best, 'first_score': 0.5}
+    assert other.state_dict() == counts
 
 
 def test_run_json_is_told_how_far_the_run_is():

@@ -10,23 +10,39 @@ from utils.errors import UserError, check_readable
 def get_class_names(args):
     """One name per class: from --class_names, else '0', '1', ..."""
     if not args.class_names:
-        return [str(i) for i in range(args.num_classes)]
-    return [name for name, _ in read_classes(args.class_names, args.num_classes)]
+        return [str(i) for i in range(count_classes(args))]
+    return [name for name, _ in read_classes(args.class_names, count_classes(args))[0]]
+
+
+def count_classes(args):
+    """How many classes there are: one logit, --num_classes 1, means two."""
+    return max(args.num_classes, 2)
+
+
+def get_colours(args):
+    """{(R,G,B): class index, or ignore_index} of --class_names; {} without colours."""
+    if not args.class_names:
+        return {}
+    classes, ignored = read_classes(args.class_names, count_classes(args))
+    colours = {colour: i for i, (_, colour) in enumerate(classes) if colour}
+    return colours | dict.fromkeys(ignored, args.ignore_index)
 
 
 def get_palette(args):
     """(256,3) uint8 RGB: one colour per label value, the same in every picture."""
     palette = default_palette()
     if args.class_names:
-        for i, (_, colour) in enumerate(read_classes(args.class_names, args.num_classes)):
+        for i, (_, colour) in enumerate(read_classes(args.class_names, count_classes(args))[0]):
             palette[i] = palette[i] if colour is None else colour
-    palette[args.ignore_index % 256] = 255 if args.ignore_index >= args.num_classes else 0
+    palette[args.ignore_index % 256] = 255 if args.ignore_index >= count_classes(args) else 0
     return palette
 
 
 @cache  # every picture asks for the palette
 def read_classes(path, num_classes):
-    """[(name, (R,G,B) or None)] of a file of classes; UserError if there are not num_classes."""
+    """([(name, (R,G,B) or None)], [(R,G,B) of lines named 'ignored']) of a file of classes;
+    UserError if there are not num_classes.
+    """
     path, classes = check_readable(path, 'class_names file'), []
     for line in path.read_text(encoding='utf-8-sig').splitlines():
         words = line.split()
@@ -34,9 +50,11 @@ def read_classes(path, num_classes):
             classes.append((' '.join(words[:-3]), tuple(map(int, words[-3:]))))
         elif words:
             classes.append((' '.join(words), None))
+    ignored = [colour for name, colour in classes if name == 'ignored' and colour]
+    classes = [line for line in classes if line[0] != 'ignored']
     if len(classes) != num_classes:
         raise UserError(f'{path} names {len(classes)} classes, --num_classes is {num_classes}')
-    return classes
+    return classes, ignored
 
 
 def default_palette():

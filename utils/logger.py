@@ -17,26 +17,31 @@ class Recorder:
     """Sums and counts by name; only `summary` divides, so that batches weigh what they hold."""
 
     def __init__(self):
-        self.sums, self.counts = {}, {}
+        self.sums, self.counts, self.finishes = {}, {}, {}
 
-    def record(self, name, sum, count=1):
-        """Adds a sum and what it is a sum over: numbers, or tensors of one shape (any, or (C,))."""
+    def record(self, name, sum, count=1, finish=None):
+        """Adds a sum and what it is a sum over: numbers, or tensors of one shape (any, or (C,)).
+
+        `finish` is called with the ratio of the two, a tensor, and returns the score.
+        """
         # Float64 on the tensor's own device: exact for pixel counts, and no wait for a GPU.
         sum = torch.as_tensor(sum, dtype=torch.float64).detach()
         self.sums[name] = self.sums.get(name, 0) + sum
         self.counts[name] = self.counts.get(name, 0) + count
+        self.finishes[name] = finish or torch.as_tensor
 
     def record_all(self, pairs):
-        """Adds every (sum, count) of {name: (sum, count)}."""
-        for name, (sum, count) in pairs.items():
-            self.record(name, sum, count)
+        """Adds every pair of {name: (sum, count) or (sum, count, finish)}."""
+        for name, pair in pairs.items():
+            self.record(name, *pair)
 
     def summary(self):
         """{name: sum / count}, floats or lists of floats, nan where nothing was counted; starts
         afresh.
         """
-        means = {name: (sum / self.counts[name]).tolist() for name, sum in self.sums.items()}
-        self.sums, self.counts = {}, {}
+        ratios = {name: sum / self.counts[name] for name, sum in self.sums.items()}
+        means = {name: self.finishes[name](ratio).tolist() for name, ratio in ratios.items()}
+        self.sums, self.counts, self.finishes = {}, {}, {}
         return means
 
 
@@ -61,9 +66,9 @@ class Logger:
         with SummaryWriter(self.run_dir.path, purge_step=epoch + 1) as self.writer:
             yield self
 
-    def record_scalar(self, name, sum, count=1):
+    def record_scalar(self, name, sum, count=1, finish=None):
         """Adds to a curve: numbers, or (C,) tensors for one curve per class."""
-        self.recorder.record(name, sum, count)
+        self.recorder.record(name, sum, count, finish)
 
     def record_scalars(self, group, scores):
         """Adds to the curves <group>/<name> of {name: number}."""
@@ -128,8 +133,13 @@ def get_headline(scores, prefix=''):
 
 def format_scores(scores, prefix=''):
     """'loss 0.4312 | miou 0.7312 | acc 0.9120': the headline."""
-    headline = get_headline(scores, prefix)
-    return ' | '.join(f'{name} {value:.4f}' for name, value in headline.items())
+    texts = []
+    for name, value in get_headline(scores, prefix).items():
+        classes = [v for k, v in scores.items() if k.startswith(f'{prefix}{name[1:]}/')]
+        num_seen = sum(v == v for v in classes)  # a class that never occurs is nan
+        note = f' ({num_seen} of {len(classes)} classes)' if num_seen < len(classes) else ''
+        texts.append(f'{name} {value:.4f}{note}')
+    return ' | '.join(texts)
 
 
 def print_epoch(title, scores):

@@ -44,11 +44,19 @@ def select_scaler(args):
 
 
 def select_average(model, args):
-    """The averaged weights of --ema: `.module` is the network to evaluate."""
+    """The averaged weights of --ema: `.module` is the network to evaluate.
+
+    The decay is smaller in the first steps, so that a short run does not average random weights.
+    """
     model = unwrap(model)
     if not args.ema:
         return NoAverage(model)
-    return AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(args.ema), use_buffers=True)
+
+    def average(averaged, current, num_averaged):
+        decay = min(args.ema, (1 + int(num_averaged)) / (10 + int(num_averaged)))
+        get_ema_multi_avg_fn(decay)(averaged, current, num_averaged)
+
+    return AveragedModel(model, multi_avg_fn=average, use_buffers=True)
 
 
 class NoAverage:

@@ -5,6 +5,7 @@ import shlex
 import sys
 from pathlib import Path
 
+from metrics import Scored, holds_classes
 from utils.classes import get_class_names
 from utils.files import append_row, write_rows
 from utils.logger import get_headline
@@ -18,6 +19,7 @@ class Report:
     def __init__(self, args, result_dir):
         self.args, self.result_dir = args, Path(result_dir)
         self.panel_dir, self.rows = self.result_dir / 'panels', []
+        self.confusion = None  # (C,C) counts, rows: label, columns: prediction
         self.result_dir.mkdir(parents=True, exist_ok=True)
         for panel in self.panel_dir.glob('*.png'):
             panel.unlink()  # of an earlier evaluation in this directory
@@ -26,6 +28,12 @@ class Report:
         """Adds one image's scores to per_image.csv."""
         numbers = {k: '' if math.isnan(v) else f'{v:.6f}' for k, v in scores.items()}
         self.rows.append({'image': name} | numbers)
+
+    def add_confusion(self, pred, batch):
+        """Counts one image's classes for confusion.csv; nothing for a task without classes."""
+        if holds_classes(pred, batch):
+            counts = Scored(pred, batch, self.args).confusion.cpu()
+            self.confusion = counts if self.confusion is None else self.confusion + counts
 
     def add_panel(self, name, imgs):
         """Writes one image's panels, named after the image."""
@@ -47,6 +55,11 @@ class Report:
         text = '\n'.join(''.join(f'{line}\n' for line in part) for part in parts)
         (self.result_dir / 'result.txt').write_text(text, encoding='utf-8')
         write_rows(self.result_dir / 'per_image.csv', self.rows)
+        if self.confusion is not None:
+            names, counts = get_class_names(self.args), self.confusion.tolist()
+            rows = [dict(zip(names, row, strict=True)) for row in counts]
+            rows = [{'label': name} | row for name, row in zip(names, rows, strict=True)]
+            write_rows(self.result_dir / 'confusion.csv', rows)
         self._add_result(headline, drift)
         return comparison
 

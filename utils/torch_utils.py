@@ -84,8 +84,8 @@ def to_device(batch, device):
 
 
 def slice_batch(batch, start, stop):
-    """Samples start to stop - 1 of a batch, as a batch."""
-    return {key: value[start:stop] for key, value in batch.items()}
+    """Samples start to stop - 1 of a batch, as a batch; tuples such as 'size' belong to all."""
+    return {k: v if isinstance(v, tuple) else v[start:stop] for k, v in batch.items()}
 
 
 def split_batch(batch, num_parts):

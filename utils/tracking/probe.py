@@ -17,7 +17,8 @@ def gen_probe_batch():
     ramp = torch.arange(3 * 24 * 20)
     img = (ramp * 37 + ramp // 7 * 11) % 256  # no random generator, which a new version may change
     label = torch.zeros(1, 22, 26, dtype=torch.uint8)
-    return {'img': img.to(torch.uint8).view(1, 3, 24, 20), 'label': label, 'name': ['probe']}
+    img = img.to(torch.uint8).view(1, 3, 24, 20)
+    return {'img': img, 'label': label, 'size': (22, 26), 'name': ['probe']}
 
 
 @torch.no_grad()

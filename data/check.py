@@ -1,0 +1,135 @@
+"""What the lists and their labels hold: checked before training, in full by `python -m data.check`.
+
+A label's values are counted, an image's size and EXIF orientation are read from its header.
+"""
+
+import sys
+from pathlib import Path
+
+from data.list_facts import count_list
+from data.list_file import ListFile, count_overlap
+from utils.classes import count_classes, get_class_names
+from utils.errors import UserError, plural
+
+
+def check_data(args, train_set, val_set):
+    """Prints what two lists hold; UserError for what cannot be right, a warning for what is odd.
+
+    A dataset without a list file and `read_label` is not looked at.
+    """
+    sets = [s for s in (train_set, val_set) if isinstance(getattr(s, 'files', None), ListFile)]
+    sets = [] if args.skip_check else [s for s in sets if hasattr(s, 'read_label')]
+    reports = [count_list(args, dataset) for dataset in sets]
+    for report in reports:
+        if report['errors']:
+            more = len(report['errors']) - 1
+            note = f' (and {plural(more, "more line")} like it)' if more else ''
+            raise UserError(f'{report["errors"][0]}{note}')
+        print(describe_list(args, report))
+    for report in reports:
+        check_classes(args, report)
+    warnings = [warning for report in reports for warning in list_oddities(args, report)]
+    if len(sets) == 2 and sets[0].files.path != sets[1].files.path:
+        warnings += compare_lists(args, sets, reports)
+    for warning in warnings:
+        print(f'warning: {warning}', file=sys.stderr)
+
+
+def describe_list(args, report):
+    """One line: images, sizes, and the share of each class."""
+    sizes = list(report['sizes'])
+    size = sizes[0] if len(sizes) == 1 else f'{len(sizes)} sizes, mostly {sizes[0]}'
+    checked = f' ({report["checked"]} checked)' if report['checked'] < report['images'] else ''
+    line = f'{Path(report["list"]).name}: {plural(report["images"], "image")}{checked}, {size}'
+    total = sum(report['counts'].values())
+    if not total:
+        return line
+    shares = {name: count / total for name, count in name_counts(args, report).items()}
+    return f'{line}; ' + ', '.join(f'{name} {share:.1%}' for name, share in shares.items())
+
+
+def name_counts(args, report):
+    """{class name: count}, in the order of the classes, and 'ignored' last if there are any."""
+    names = dict(enumerate(get_class_names(args)))
+    counts = {int(value): count for value, count in report['counts'].items()}
+    ignored = counts.pop(args.ignore_index, 0)
+    names.pop(args.ignore_index, None)
+    named = {name: counts.get(value, 0) for value, name in names.items()}
+    return named | ({'ignored': ignored} if ignored else {})
+
+
+def check_classes(args, report):
+    """UserError if labels of classes hold a single one of them: there is nothing to learn."""
+    counts, names = name_counts(args, report), get_class_names(args)
+    ignored = counts.pop('ignored', 0)
+    occurring = [name for name, count in counts.items() if count]
+    is_chosen = args.ignore_index < count_classes(args)  # a class that is ignored on purpose
+    if not report['counts'] or len(occurring) > 1 or is_chosen:
+        return
+    name, total = Path(report['list']).name, ignored + sum(counts.values())
+    missing = ', '.join(n for n in names if n not in occurring)
+    line = f'{name}: class {missing} never occurs'
+    if ignored:
+        line += f', while {args.ignore_index}, which is ignored, covers {ignored / total:.1%}'
+    advice = 'if that is the value of a class, give the stored values in the order of the classes, '
+    values = ' '.join([*map(str, range(count_classes(args) - 1)), str(args.ignore_index)])
+    raise UserError(f'{line}; {advice}as in --label_values {values} (or --skip_check)')
+
+
+def list_oddities(args, report):
+    """What is odd about a list, one line each."""
+    name, odd = Path(report['list']).name, []
+    if report['turned']:
+        images = plural(report['turned'], 'image')
+        odd.append(f'{name}: EXIF turns {images} and not their labels: look if they match')
+    missing = [n for n, count in name_counts(args, report).items() if not count]
+    if report['counts'] and missing:
+        odd.append(f'{name}: never occurs: class {", ".join(missing)}')
+    return odd
+
+
+def compare_lists(args, sets, reports):
+    """What is odd about a training and a validation list together, one line each."""
+    names, odd = [Path(report['list']).name for report in reports], []
+    num_shared = count_overlap(*(dataset.files for dataset in sets))
+    if num_shared:
+        odd.append(f'{num_shared} images of --val_list are also in --train_list')
+    counts = [name_counts(args, report) for report in reports]
+    for one, other in ((0, 1), (1, 0)):
+        only = [n for n, count in counts[one].items() if count and not counts[other].get(n)]
+        if all(report['counts'] for report in reports) and only:
+            odd.append(f'{", ".join(only)}: in {names[one]}, but never in {names[other]}')
+    return odd
+
+
+def main(argv=None):
+    """Checks lists in full: every bad line, then the classes; returns 1 if anything is bad."""
+    from data.data_entry import get_dataset_by_type
+    from options import parse_common_args
+    from utils.arg_parser import Parser
+
+    parser = parse_common_args(Parser(prog='python -m data.check', description=main.__doc__))
+    parser.add_argument('lists', nargs='+', metavar='LIST', help='list files')
+    args, num_bad = parser.parse_args(argv), 0
+    args.overfit, ListFile.raises = 0, False
+    if not args.num_classes:
+        raise UserError('give --num_classes: the number of classes, not counting the ignored one')
+    for path in args.lists:
+        args.val_list = path
+        report = count_list(args, get_dataset_by_type(args), is_full=True)
+        for error in report['errors']:
+            print(error)
+        num_bad += len(report['errors'])
+        if report['sizes']:
+            print(describe_list(args, report))
+            for odd in list_oddities(args, report):
+                print(f'warning: {odd}')
+    print(f'{plural(num_bad, "bad line")}' if num_bad else 'nothing is wrong')
+    return 1 if num_bad else 0
+
+
+if __name__ == '__main__':
+    from utils.errors import one_line_errors
+
+    with one_line_errors():
+        sys.exit(main())

@@ -1,0 +1,117 @@
+"""What a list and its labels hold, counted row by row; read for data/check.py."""
+
+import hashlib
+import json
+import sys
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+from torch.utils.data import DataLoader, Dataset
+from tqdm import tqdm
+
+from data.image_io import read_size
+from data.labels import check_class
+from data.list_dataset import is_map
+from utils.errors import UserError
+from utils.files import replace_file
+
+MAX_CHECKED = 2000  # rows of a longer list are a random sample
+CACHE = Path('checkpoints/.data_check')
+OPTIONS = ('num_classes', 'ignore_index', 'label_values', 'data_type', 'data_root')
+
+
+def count_list(args, dataset, is_full=False):
+    """The facts of a list, from the cache if it has been checked before."""
+    files = dataset.files
+    options = [str(getattr(args, name, '')) for name in OPTIONS]
+    names = Path(args.class_names).read_text('utf-8-sig') if args.class_names else ''
+    key = [
+        files.buffer.tobytes(),
+        files.row_bytes.tobytes(),
+        names,
+        *options,
+        type(dataset).__name__,
+    ]
+    digest = hashlib.sha256()
+    for part in key:
+        digest.update(part if isinstance(part, bytes) else part.encode())
+    cached = CACHE / f'{digest.hexdigest()[:24]}.json'
+    if cached.exists() and not is_full:
+        return json.loads(cached.read_text('utf-8')) | {'list': str(files.path)}
+    rows = range(len(files))
+    if len(files) > MAX_CHECKED and not is_full:
+        rows = np.random.default_rng(0).choice(len(files), MAX_CHECKED, replace=False).tolist()
+    report = add_up(files, read_rows(args, dataset, rows, is_full))
+    if not report['errors'] and not is_full:
+        CACHE.mkdir(parents=True, exist_ok=True)
+        with replace_file(cached) as file:
+            json.dump(report, file)
+    return report
+
+
+class Rows(Dataset):
+    """Item i is what row rows[i] of a dataset holds, or what is wrong with it."""
+
+    def __init__(self, dataset, rows, is_full):
+        self.dataset, self.rows, self.is_full = dataset, rows, is_full
+
+    def __len__(self):
+        return len(self.rows)
+
+    def __getitem__(self, i):
+        row = self.rows[i]
+        paths = self.dataset.files[row]
+        num_paths = self.dataset.files.num_paths
+        facts = {'row': row, 'error': '', 'counts': {}, 'size': (), 'turned': []}
+        try:
+            height, width, is_turned = read_size(paths[0])
+            facts['size'] = (height, width)
+            label = (
+                self.dataset.read(row)[1] if self.is_full else self.dataset.read_label(*paths[1:])
+            )
+            turned = [is_turned, *(num_paths > 1 and read_size(p)[2] for p in paths[1:2])]
+            facts['turned'] = turned
+            if isinstance(label, int | np.integer):
+                check_class(label, self.dataset.args, paths[0])
+            facts['counts'] = count_values(label)
+            if is_map(label) and label.shape != (height, width):
+                self.dataset.read(row)  # says it
+        except UserError as error:
+            facts['error'] = str(error)
+        return facts
+
+
+def count_values(label):
+    """{value: how often} of class indices; {} for anything else."""
+    if is_map(label) and label.dtype.kind in 'iu':
+        counts = np.bincount(label.ravel())
+        return {int(value): int(counts[value]) for value in np.flatnonzero(counts)}
+    return {int(label): 1} if isinstance(label, int | np.integer) else {}
+
+
+def read_rows(args, dataset, rows, is_full):
+    """Yields the facts of the rows, read by DataLoader workers if there are many."""
+    num_workers = args.num_workers if len(rows) > 200 else 0
+    loader = DataLoader(
+        Rows(dataset, rows, is_full), num_workers=num_workers, collate_fn=lambda facts: facts[0]
+    )
+    title = f'checking {dataset.files.path.name}'
+    yield from tqdm(loader, title, leave=False, delay=2, disable=not sys.stderr.isatty())
+
+
+def add_up(files, facts):
+    """The facts of a list: what its rows have in common, and the errors with their lines."""
+    report = {'list': str(files.path), 'images': len(files), 'errors': []}
+    counts, sizes, num_checked, num_turned = Counter(), Counter(), 0, 0
+    for row in facts:
+        num_checked += 1
+        if row['error']:
+            line = files.line_numbers[row['row']]
+            report['errors'].append(f'{files.path}:{line}: {row["error"]}')
+            continue
+        counts.update(row['counts'])
+        sizes[' x '.join(map(str, row['size']))] += 1
+        num_turned += row['turned'][0] and not any(row['turned'][1:])
+    report |= {'checked': num_checked, 'turned': num_turned, 'sizes': dict(sizes.most_common())}
+    return report | {'counts': {str(value): count for value, count in counts.items()}}

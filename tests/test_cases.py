@@ -1,0 +1,455 @@
+"""What people bring: other masks, lists, weights and options, and what happens then."""
+
+import shutil
+import unicodedata
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from data.data_entry import DATASETS
+from data.list_dataset import ListDataset
+from data.list_file import ListFile
+from options import get_test_args, get_train_args
+from train import Trainer, main
+from utils.checkpoint import get_weights, load_checkpoint, load_match_dict
+from utils.errors import UserError, one_line_errors
+from utils.optim import select_average
+
+SIZE = 48, 64
+
+
+def draw(i):
+    """Grey noise with one red square: (H,W,3) uint8 and its mask of 0 and 1."""
+    rng = np.random.default_rng(i)
+    img = np.repeat(rng.integers(100, 140, (*SIZE, 1)), 3, axis=2).astype(np.uint8)
+    top, left = rng.integers(0, 28), rng.integers(0, 44)
+    mask = np.zeros(SIZE, np.uint8)
+    mask[top : top + 20, left : left + 20] = 1
+    img[mask == 1] = (200, 30, 30)
+    return img, mask
+
+
+class Base:
+    """8 training and 4 validation pairs; a test changes files and options."""
+
+    def __init__(self, root):
+        self.root = root
+        for i in range(12):
+            img, mask = draw(i)
+            Image.fromarray(img).save(root / f'{i}.png')
+            Image.fromarray(mask).save(root / f'{i}_mask.png')
+        self.write_lists('{i}.png {i}_mask.png')
+
+    def write_lists(self, line):
+        for name, rows in {'train': range(8), 'val': range(8, 12)}.items():
+            text = ''.join(line.format(i=i) + '\n' for i in rows)
+            (self.root / f'{name}.txt').write_text(text)
+
+    def change_masks(self, change, rows=range(12), **options):
+        """Replaces the masks by change(mask), an array or a PIL image."""
+        for i in rows:
+            mask = change(draw(i)[1])
+            img = mask if isinstance(mask, Image.Image) else Image.fromarray(mask)
+            img.save(self.root / f'{i}_mask.png', **options)
+
+    def args(self, *options):
+        lists = f'--train_list {self.root}/train.txt --val_list {self.root}/val.txt'
+        size = f'--num_classes 2 --img_size {SIZE[0]} {SIZE[1]} --batch_size 4'
+        run = f'--epochs 1 --num_workers 0 --model_dir {self.root}/run'
+        return get_train_args([*f'{lists} {size} {run}'.split(), *map(str, options)])
+
+    def train(self, *options):
+        main(self.args(*options))
+
+
+@pytest.fixture
+def base(tmp_path):
+    (tmp_path / 'base').mkdir()
+    return Base(tmp_path / 'base')
+
+
+@pytest.fixture
+def refuse(base, capsys):
+    """Trains with options; checks for one line with all words, code 2, and no run directory."""
+
+    def check(words, *options):
+        with pytest.raises(SystemExit) as stop, one_line_errors():
+            base.train(*options)
+        lines = capsys.readouterr().err.strip().splitlines()
+        assert stop.value.code == 2, lines
+        assert len([line for line in lines if not line.startswith('warning')]) == 1, lines
+        assert all(str(word) in lines[-1] for word in words), lines[-1]
+        assert not (base.root / 'run').exists()
+        return lines[-1]
+
+    return check
+
+
+def test_masks_of_0_and_255_are_refused_with_the_option_that_reads_them(base, refuse):
+    base.change_masks(lambda mask: mask * 255)
+    refuse(['train.txt', 'class 1 never occurs', '255', '%', '--label_values 0 255'])
+    base.train('--label_values', 0, 255)
+
+
+def test_masks_of_0_and_255_in_the_validation_list_alone_are_refused(base, refuse):
+    base.change_masks(lambda mask: mask * 255, range(8, 12))
+    refuse(['val.txt', 'class 1 never occurs', '--label_values 0 255'])
+
+
+def test_one_mask_of_255_among_many_is_a_share_of_ignored_pixels(base, capsys):
+    base.change_masks(lambda mask: mask * 255, range(1))
+    base.train()
+    assert 'ignored' in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ('values', 'typed'), [((0, 128), '0 128'), ((1, 2), '1 2'), ((3, 7), '3 7')]
+)
+def test_masks_of_other_values_are_named_and_can_be_given(base, refuse, values, typed):
+    base.change_masks(lambda mask: np.where(mask, values[1], values[0]).astype(np.uint8))
+    refuse(['_mask.png', values[1]])
+    base.train('--label_values', *typed.split())
+
+
+def test_pairs_of_label_values_merge_classes_and_ignore_the_rest(base):
+    base.change_masks(lambda mask: (mask * 33 + 7).astype(np.uint8))
+    args = base.args('--label_values', '7:0', '40:1')
+    assert np.unique(ListDataset(args, args.val_list, False)[0]['label']).tolist() == [0, 1]
+    args = base.args('--label_values', '40:0')
+    assert np.unique(ListDataset(args, args.val_list, False)[0]['label']).tolist() == [0, 255]
+
+
+def test_label_values_are_inherited_by_evaluation(base):
+    base.change_masks(lambda mask: mask * 255)
+    base.train('--label_values', 0, 255)
+    args, _ = get_test_args(['--load_model_path', f'{base.root}/run/best.pth'])
+    assert args.label_values == ['0', '255']
+
+
+def test_one_class_with_cross_entropy_is_refused(base, refuse):
+    line = refuse(['--num_classes 2', '--loss bce'], '--num_classes', 1)
+    assert 'learns nothing' in line
+    base.change_masks(lambda mask: mask * 255)
+    refuse(['--num_classes 2'], '--num_classes', 1, '--label_values', 0, 255, '--loss', 'dice')
+
+
+def test_one_logit_with_bce_is_a_binary_task(base, capsys):
+    base.change_masks(lambda mask: mask * 255)
+    options = ['--num_classes', 1, '--loss', 'bce', '--label_values', 0, 255, '--overfit', 8]
+    base.train(*options, '--epochs', 6)
+    state = load_checkpoint(base.root / 'run' / 'best.pth')
+    assert state['metrics']['val/miou'] > 0.9
+    assert {'val/iou/0', 'val/iou/1'} <= state['metrics'].keys()
+
+
+def test_labels_that_start_at_1_say_so(base, refuse):
+    base.change_masks(lambda mask: (mask + np.arange(64) // 16 % 4).astype(np.uint8))
+    refuse(
+        ['4', '--num_classes 4', 'start at 1', '--label_values 1 2 3 4', '5'], '--num_classes', 4
+    )
+
+
+def test_a_jpeg_mask_saved_as_png_and_a_smoothed_one_are_refused(base, refuse, tmp_path):
+    def through_jpeg(mask):
+        Image.fromarray(mask * 255).save(tmp_path / 'a.jpg', quality=80)
+        return np.array(Image.open(tmp_path / 'a.jpg'))
+
+    base.change_masks(through_jpeg)
+    refuse(
+        ['values', 'JPEG', 'PNG'], '--label_values', 0, 255, '--ignore_index', 254
+    ) if False else None
+    refuse(['values', 'JPEG', 'PNG'])
+    half = (SIZE[1] // 2, SIZE[0] // 2)
+    base.change_masks(
+        lambda mask: Image.fromarray(mask * 255).resize(half, Image.BILINEAR).resize(SIZE[::-1], 0)
+    )
+    refuse(['values', 'smoothed'])
+
+
+PALETTE = {0: (0, 0, 0), 1: (250, 50, 83)}
+
+
+def test_colour_masks_are_read_through_the_class_file(base, refuse):
+    base.change_masks(lambda mask: np.array([PALETTE[0], PALETTE[1]], np.uint8)[mask])
+    refuse(['250', '50', '83', '--class_names'])
+    names = base.root / 'classes.txt'
+    names.write_text('ground 0 0 0\nsquare 250 50 83\n')
+    base.train('--class_names', names)
+    shutil.rmtree(base.root / 'run')
+    names = base.root / 'other.txt'
+    names.write_text('ground 0 0 0\nsquare 1 2 3\n')
+    refuse(['250', '50', '83', '%'], '--class_names', names)
+
+
+def test_gif_masks_in_training_and_0_255_png_in_validation_are_said(base, refuse):
+    for i in range(8):
+        Image.fromarray(draw(i)[1]).convert('P').save(base.root / f'{i}_mask.gif')
+    text = (base.root / 'train.txt').read_text()
+    (base.root / 'train.txt').write_text(text.replace('_mask.png', '_mask.gif'))
+    base.train('--overwrite')
+    shutil.rmtree(base.root / 'run')
+    base.change_masks(lambda mask: mask * 255, range(8, 12))
+    refuse(['val.txt', 'class 1 never occurs', '255'])
+
+
+def test_a_tiff_with_30_pages_is_refused(base, refuse):
+    pages = [Image.fromarray(draw(i)[0]) for i in range(30)]
+    pages[0].save(base.root / '0.tif', save_all=True, append_images=pages[1:])
+    text = (base.root / 'train.txt').read_text()
+    (base.root / 'train.txt').write_text(text.replace('0.png', '0.tif', 1))
+    refuse(['0.tif', '30 pages'])
+
+
+def test_images_turned_by_exif_beside_labels_that_are_not_are_warned_of(base, capsys):
+    exif = Image.Exif()
+    exif[0x0112] = 3
+    for i in range(12):
+        Image.fromarray(draw(i)[0]).save(base.root / f'{i}.png', exif=exif)
+    base.train()
+    err = capsys.readouterr().err
+    assert 'train.txt: EXIF turns 8 images' in err
+    assert 'val.txt: EXIF turns 4 images' in err
+
+
+def test_a_size_that_differs_because_of_exif_names_it(base, refuse):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(draw(0)[0]).save(base.root / '0.png', exif=exif)
+    refuse(['0_mask.png', '48 x 64', '64 x 48', 'EXIF'])
+
+
+def test_a_list_in_utf_16_is_read(base):
+    for name in ('train.txt', 'val.txt'):
+        path = base.root / name
+        path.write_bytes(path.read_text().encode('utf-16'))
+    base.train()
+
+
+@pytest.mark.parametrize(
+    ('line', 'words'),
+    [
+        ('{i}.png,{i}_mask.png', ['.csv', 'header']),
+        ('.\\{i}.png .\\{i}_mask.png', ['/ instead of \\']),
+        ('{i}.png', ['expected 2 columns', 'image label']),
+        ('my {i}.png {i}_mask.png', ['tabs', 'got']),
+    ],
+)
+def test_lists_of_other_forms_say_how_to_write_them(base, refuse, line, words):
+    base.write_lists(line)
+    refuse(['train.txt', *words])
+
+
+def test_a_list_with_commas_and_a_header_is_csv(base):
+    for name in ('train', 'val'):
+        text = (base.root / f'{name}.txt').read_text().replace(' ', ',')
+        (base.root / f'{name}.csv').write_text(f'image,label\n{text}')
+    options = ['--train_list', base.root / 'train.csv', '--val_list', base.root / 'val.csv']
+    base.train(*options)
+
+
+def test_a_csv_list_without_a_header_is_refused(base, refuse):
+    text = (base.root / 'train.txt').read_text().replace(' ', ',')
+    (base.root / 'train.csv').write_text(text)
+    refuse(['train.csv:1', 'header'], '--train_list', base.root / 'train.csv')
+
+
+def test_a_name_in_another_unicode_form_says_so(base, refuse):
+    composed = unicodedata.normalize('NFC', 'bär.png')
+    (base.root / '0.png').rename(base.root / unicodedata.normalize('NFD', composed))
+    text = (base.root / 'train.txt').read_text()
+    (base.root / 'train.txt').write_text(text.replace('0.png', composed, 1))
+    refuse(['Unicode form'])
+
+
+def test_two_folders_given_as_a_list_name_the_command_that_pairs_them(base, refuse):
+    refuse(['is a directory', 'data.make_list'], '--train_list', base.root)
+
+
+class Classes(ListDataset):
+    """A CSV of image,class number."""
+
+    num_paths = 1
+
+    def read_label(self, number):
+        return int(number)
+
+
+class OneLayer(torch.nn.Module):
+    def __init__(self, args):
+        super().__init__()
+        self.linear = torch.nn.Linear(3, args.num_classes)
+
+    def forward(self, img):
+        return self.linear(img.mean((2, 3)))
+
+
+@pytest.fixture
+def classes(base, monkeypatch):
+    """Options of a classification task on CSV lists with the classes of `labels`."""
+    monkeypatch.setitem(DATASETS, 'classes', 'test_cases:Classes')
+    monkeypatch.setitem(
+        __import__('model.model_entry').model_entry.MODELS, 'one', 'test_cases:OneLayer'
+    )
+
+    def write(labels):
+        for name, rows in {'train': range(8), 'val': range(8, 12)}.items():
+            text = ''.join(f'{i}.png,{labels[i % len(labels)]}\n' for i in rows)
+            (base.root / f'{name}.csv').write_text(f'image,class\n{text}')
+        lists = [f'--{name}_list={base.root}/{name}.csv' for name in ('train', 'val')]
+        return [*lists, '--data_type', 'classes', '--model_type', 'one', '--metrics', 'acc']
+
+    return write
+
+
+def test_classification_trains_from_a_csv_list(base, classes):
+    base.train(*classes([0, 1]))
+    assert 'val/acc' in load_checkpoint(base.root / 'run' / 'last.pth')['metrics']
+
+
+def test_classes_from_1_to_n_are_one_line(classes, refuse):
+    refuse(['.png', '2', 'start at 1'], *classes([1, 2]))
+
+
+class Depth(ListDataset):
+    """Float maps; what is stored as 1 is 3 metres, 0 is missing."""
+
+    missing = np.nan
+
+    def read_label(self, path):
+        depth = np.array(Image.open(path), dtype=np.float32) * 3
+        depth[depth == 0] = self.missing
+        return depth
+
+
+class ZeroDepth(Depth):
+    missing = 0
+
+
+class Three(torch.nn.Module):
+    """Says 3 everywhere."""
+
+    def __init__(self, args):
+        super().__init__()
+        self.value = torch.nn.Parameter(torch.tensor(3.0))
+
+    def forward(self, img):
+        return self.value.expand(len(img), 1, *img.shape[2:])
+
+
+@pytest.mark.parametrize(('name', 'options'), [('Depth', []), ('ZeroDepth', ['--ignore_index', 0])])
+def test_missing_depth_is_in_no_loss_and_no_score(base, monkeypatch, name, options):
+    monkeypatch.setitem(DATASETS, 'depth', f'test_cases:{name}')
+    monkeypatch.setitem(
+        __import__('model.model_entry').model_entry.MODELS, 'three', 'test_cases:Three'
+    )
+    base.train(
+        *['--data_type', 'depth', '--model_type', 'three', '--num_classes', 1, '--loss', 'l1'],
+        *['--metrics', 'l1', 'rmse', '--lr', 1e-9, *options],
+    )
+    metrics = load_checkpoint(base.root / 'run' / 'last.pth')['metrics']
+    assert metrics['val/l1'] == pytest.approx(0, abs=1e-6)
+    assert metrics['val/rmse'] == pytest.approx(0, abs=1e-6)
+    assert metrics['val/loss'] == pytest.approx(0, abs=1e-6)
+
+
+def test_an_ignored_class_is_in_no_mean_and_the_mean_says_so(base, capsys):
+    base.train('--num_classes', 3, '--ignore_index', 0)
+    out = capsys.readouterr().out
+    metrics = load_checkpoint(base.root / 'run' / 'last.pth')['metrics']
+    assert np.isnan(metrics['val/iou/0'])
+    assert 'of 3 classes)' in out
+
+
+def test_averaged_weights_follow_quickly_at_first(base):
+    args = base.args('--ema', 0.999)
+    model = torch.nn.Linear(1, 1, bias=False)
+    model.weight.data.fill_(0)
+    average = select_average(model, args)
+    for _ in range(40):
+        model.weight.data.fill_(1)
+        average.update_parameters(model)
+    assert average.module.weight.item() > 0.9
+
+
+def test_overfit_8_learns_them_and_says_so(base, capsys):
+    base.train('--overfit', 8, '--epochs', 20, '--batch_size', 8)
+    out = capsys.readouterr().out
+    assert 'overfit passed' in out
+
+
+def test_overfit_that_cannot_learn_says_so(base, capsys):
+    base.train('--overfit', 8, '--epochs', 1, '--lr', 1e-9)
+    assert 'overfit failed' in capsys.readouterr().out
+
+
+def test_a_score_that_is_nan_or_infinite_is_no_best(base, monkeypatch, capsys):
+    def give(scored):
+        return {'odd': (torch.tensor(next(values)), 1)}
+
+    from metrics import METRICS
+
+    values = iter([0.5] + [0.3] * 2 + [float('nan')] * 4 + [float('inf')] * 100)
+    monkeypatch.setitem(METRICS, 'odd', (give, 'higher'))
+    trainer = Trainer(base.args('--metrics', 'odd', '--epochs', 2))
+    trainer.train()
+    assert trainer.state.best['epoch'] == 0
+    assert not (base.root / 'run' / 'best.pth').exists()
+    assert 'cannot be the best' in capsys.readouterr().err
+
+
+def test_a_best_metric_that_no_metric_returns_is_refused_before_the_run(refuse):
+    refuse(['miuo', 'miou', 'acc'], '--best_metric', 'miuo')
+
+
+def test_any_score_of_a_metric_may_be_the_best(base):
+    base.train('--best_metric', 'iou/1')
+    assert (base.root / 'run' / 'best.pth').exists()
+
+
+class Net(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.net = torch.nn.Sequential(torch.nn.Linear(2, 3), torch.nn.Linear(3, 4))
+
+
+@pytest.mark.parametrize('name', ['model_state_dict', 'net', 'weights', 'state_dict', 'params'])
+def test_weights_of_others_are_found_at_whatever_depth(tmp_path, name):
+    weights = Net().state_dict()
+    torch.save({'epoch': 3, 'best': np.float64(0.5), 'a': {name: weights}}, tmp_path / 'a.pth')
+    assert get_weights(load_checkpoint(tmp_path / 'a.pth')).keys() == weights.keys()
+
+
+@pytest.mark.parametrize('prefix', ['model.', 'module.', 'module.model.', '_orig_mod.', 'encoder.'])
+def test_a_constant_prefix_is_removed_and_said(prefix):
+    model = Net()
+    report = load_match_dict(model, {prefix + k: v for k, v in model.state_dict().items()})
+    assert report.startswith('loaded 4 tensors')
+    assert prefix == '_orig_mod.' or prefix in report
+
+
+def test_a_prefix_of_the_model_is_added_and_said():
+    model = Net()
+    weights = {k.removeprefix('net.'): v for k, v in model.state_dict().items()}
+    assert "'net.' added" in load_match_dict(model, weights)
+
+
+def test_code_in_weights_of_others_names_its_key(tmp_path):
+    torch.save({'model': {}, 'cfg': {'data': Path('x')}}, tmp_path / 'a.pth')
+    with pytest.raises(UserError, match=r"\['cfg'\]\['data'\].*state_dict\(\)") as error:
+        load_checkpoint(tmp_path / 'a.pth')
+    assert 'weights_only' not in str(error.value)
+
+
+def test_a_list_of_a_million_lines_checks_a_sample(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr('data.list_file.MAX_CHECKED', 100)
+    base_root = tmp_path / 'many'
+    base_root.mkdir()
+    base = Base(base_root)
+    text = (base.root / 'train.txt').read_text()
+    (base.root / 'train.txt').write_text(text * 1000)
+    files = ListFile(base.root / 'train.txt')
+    assert len(files) == 8000
+    assert '100 of 8000' in capsys.readouterr().out

@@ -28,6 +28,20 @@ def test_text_beside_a_model_counts_as_code_and_text_elsewhere_does_not():
     assert compare_sources(stored, current) == [('model/base/widths.json', 1, 1)]
 
 
+def test_comments_and_layout_of_python_are_no_change_and_what_it_computes_is():
+    stored = {'a.py': 'x = [1, 2]\n', 'broken.py': 'x = (\n'}
+    remarks = {'a.py': '# A remark.\nx = [\n    1,\n    2,\n]  # two\n', 'broken.py': 'x = (\n'}
+    assert compare_sources(stored, remarks) == []
+    assert compare_sources(stored, stored | {'a.py': 'x = [1, 3]\n'}) == [('a.py', 1, 1)]
+    assert compare_sources(stored, stored | {'broken.py': 'y = (\n'}) == [('broken.py', 1, 1)]
+
+
+@pytest.mark.parametrize('name', ['model/ops.h', 'model/ops.cu', 'model/widths.txt', 'a.yaml'])
+def test_a_line_that_begins_with_a_hash_is_a_comment_in_python_only(name):
+    stored, current = {name: '#define WIDTH 8\n'}, {name: '#define WIDTH 16\n'}
+    assert compare_sources(stored, current) == [(name, 1, 1)]
+
+
 def test_code_is_what_is_imported_here_and_what_is_not_python():
     stored = {'loss.py': 'a\n', 'data/unused.py': 'a\n', 'model/widths.json': '1\n', 'a.yaml': 'a'}
     current = {'loss.py': 'b\n', 'data/unused.py': 'b\n', 'model/widths.json': '2\n'}

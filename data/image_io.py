@@ -18,6 +18,7 @@ from utils.errors import UserError, check_readable, one_line, plural
 MAX_PIXELS = 175_000_000  # of one file, 0.5 GB as RGB; raise it if there is memory for more
 Image.MAX_IMAGE_PIXELS = None  # Pillow's own limit
 PngImagePlugin.MAX_TEXT_CHUNK = PngImagePlugin.MAX_TEXT_MEMORY = 2**28  # bytes; ICC profiles too
+warnings.filterwarnings('ignore', module='PIL')  # odd metadata
 FAULTS = (OSError, SyntaxError, ValueError, LookupError, TypeError, RuntimeError, struct.error)
 TURNS = {2: 0, 3: 3, 4: 1, 5: 5, 6: 4, 7: 6, 8: 2}  # EXIF orientation: Image.Transpose
 REMEDIES = {
@@ -30,26 +31,22 @@ print_once = cache(print)
 
 
 def read_image(path):
-    """(H,W,3) uint8 RGB, upright; grey, palette, RGBA and CMYK images become RGB.
-
-    UserError when the file is broken, no image, too large, has several pages or more than 8 bits.
-    """
+    """(H,W,3) uint8 RGB, upright; UserError for what is broken, too large or deeper than 8 bits."""
     with open_image(path, 'image') as img:
         return decode(img, path, 'RGB')
 
 
 def read_values(path, is_colour=False):
-    """What a label file stores, upright: (H,W) uint8, uint16, int32 or float32, of a palette or a
-    GIF the indices; (H,W,3) uint8 RGB if channels differ or, with is_colour, of any RGB file.
-
-    UserError as for read_image, but one band may have 16 or 32 bits; no JPEG.
+    """What a label file stores, upright: (H,W) uint8, uint16, int32 or float32, of palettes the
+    indices; (H,W,3) uint8 RGB if channels differ or, with is_colour, of any RGB file. UserError as
+    for read_image, and for a JPEG; one band may have 16 or 32 bits.
     """
     with open_image(path, 'label') as img:
         if img.format in ('JPEG', 'MPO') or img.info.get('compression') == 'jpeg':
             raise UserError(f'label {path} is a JPEG, which smears class indices; use PNG')
-        largest, num_bands = find_depth(img, path)[0], len(img.getbands())
+        largest, num_bands = find_largest(img), len(img.getbands())
         values = decode(img, path, 'RGB' if num_bands > 2 else img.mode)
-    full = 255 if largest < 256 else 65535  # Pillow scales fewer bits to this
+    full = 255 if largest < 256 else 65535  # Pillow scales fewer bits up to this
     if img.mode in ('L', 'I') and largest < full:
         return ((values.astype(np.int64) * largest + full // 2) // full).astype(values.dtype)
     is_grey = num_bands > 2 and not is_colour and (values[..., :1] == values[..., 1:]).all()
@@ -58,100 +55,102 @@ def read_values(path, is_colour=False):
 
 def read_size(path):
     """(height, width, has_turn) from the header: the upright size, and whether EXIF turns it."""
-    with open_image(path, 'file') as img:
-        turn, (width, height) = read_turn(img, path), img.size
-        if img.format == 'TIFF':  # some versions of Pillow have swapped img.size
-            width, height = img.tag_v2[256], img.tag_v2[257]
-    return (width, height, True) if turn > 4 else (height, width, turn > 1)
+    tags = read_tiff_tags(path)
+    if tags:  # even if Pillow cannot read the pixels: a read_image of somebody's own may
+        turn, width, height = tags.get(274), tags[256], tags[257]
+    else:
+        with open_image(path, 'file') as img:
+            turn, (width, height) = read_turn(img), img.size
+    return (width, height, True) if turn in (5, 6, 7, 8) else (height, width, turn in TURNS)
 
 
 @contextmanager
 def open_image(path, what):
     """The file as a PIL image whose pixels are not read yet; UserError if it cannot be used."""
-    with warnings.catch_warnings():
-        warnings.simplefilter('ignore')  # of odd metadata
-        try:
-            img = Image.open(path)
-            fault = find_fault(img, path, what)
-        except FAULTS as error:
-            check_readable(path, what)
-            reason = f'is not an image that can be read: {one_line(error)}'
-            raise UserError(f'{path} {find_tiff_fault(path, what) or reason}') from error
-        with img:
-            if fault:
-                raise UserError(f'{what} {path} {fault}')
-            yield img
+    try:
+        if tags := read_tiff_tags(path):  # before Pillow calls it no image
+            check_depth(path, what, max(tags.get(258, (1,))), tags.get(277, 1))
+        img = Image.open(path)
+        check_depth(path, what, find_largest(img).bit_length(), len(img.getbands()))
+        check_extent(img, path, what)
+    except UserError:
+        raise
+    except FAULTS as error:
+        check_readable(path, what)
+        raise UserError(f'{path} is not an image that can be read: {one_line(error)}') from error
+    with img:
+        yield img
 
 
-def find_fault(img, path, what):
-    """Why an opened file cannot be used as `what`, '' if it can."""
-    num_pages = getattr(img, 'n_frames', 1) if img.format not in ('MPO', 'PSD') else 1
-    if img.format == 'TIFF' and num_pages > 1:  # without overviews (bit 0) and masks (bit 2)
-        kinds = [img.seek(i) or img.tag_v2.get(254, 0) for i in reversed(range(num_pages))]
-        num_pages = sum(kind & 5 == 0 for kind in kinds)
-    if num_pages > 1:
-        return f'has {num_pages} pages, expected one: save one file per page'
-    if img.width * img.height > MAX_PIXELS:
-        limit = f'limit {MAX_PIXELS:,}: cut it into tiles, or raise MAX_PIXELS in data/image_io.py'
-        return f'has {img.height} x {img.width} = {img.height * img.width:,} pixels, {limit}'
-    largest, num_bands = find_depth(img, path)
-    if largest > 255 and (what == 'image' or what == 'label' and num_bands > 1):
-        return describe_depth(largest.bit_length(), num_bands, what)
-    return ''
-
-
-def describe_depth(bits, num_bands, what):
-    """'has 16 bits per channel, 4 bands', and the remedy."""
-    return f'has {bits} bits per channel, {plural(num_bands, "band")}; {REMEDIES[what]}'
-
-
-def find_depth(img, path):
-    """(largest value a channel can store, number of channels); not in img.mode, because Pillow
-    scales 2 and 4 bits up and 16 bits of RGB down.
-    """
-    if img.format == 'TIFF':
-        return 2 ** max(img.tag_v2.get(258, (1,))) - 1, img.tag_v2.get(277, 1)
-    codec, _, _, args = tuple(img.tile[0]) if img.tile else ('raw', 0, 0, '')
-    stated = re.search(r'\b(?:L|LA|I|RGB|RGBA);(\d+)', f'{args} {img.mode}')
-    largest = 2 ** (int(stated[1]) if stated else 32 if img.mode in 'IF' else 8) - 1
-    if img.format == 'PPM' and codec != 'raw' and isinstance(args[-1], int):
-        largest = args[-1]
-    elif img.format == 'JPEG2000':  # bits - 1 is in the 38th byte after the marker
-        depth = Path(path).read_bytes().partition(b'\xff\x4f\xff\x51')[2][38] & 127
-        largest = max(255, 2 ** (depth + 1) - 1)
-    return largest, len(img.getbands())
-
-
-def find_tiff_fault(path, what):
-    """describe_depth of a TIFF that Pillow cannot open; None of any other file."""
+def read_tiff_tags(path):
+    """The tags of a TIFF's first page; {} of any other file."""
     with suppress(*FAULTS), Path(path).open('rb') as file:
         head = file.read(16)
         tags = TiffImagePlugin.ImageFileDirectory_v2(head[:8] if 42 in head[2:4] else head)
         file.seek(tags.next)
         tags.load(file)
-        return describe_depth(max(tags[258]), tags.get(277, 1), what)
+        return tags if 256 in tags and 257 in tags else {}
+    return {}
+
+
+def check_depth(path, what, bits, num_bands):
+    """UserError for more than 8 bits, which only the one band of a label may have."""
+    max_bits = 8 if what == 'image' or num_bands > 1 else 32
+    if what in REMEDIES and (bits > max_bits or num_bands > 4):
+        depth = f'{bits} bits per channel, {plural(num_bands, "band")}'
+        raise UserError(f'{what} {path} has {depth}; {REMEDIES[what]}')
+
+
+def find_largest(img):
+    """The largest value a channel can store; img.mode hides 2 and 4 bits, and 16 bits of RGB."""
+    maxval = re.search(r'ppm.*, (\d+)\)\)\]$', str(img.tile))
+    stated = re.search(r'\b(?:L|LA|I|RGB|RGBA);(\d+)', f'{img.tile} {img.mode}')
+    bits = int(stated[1]) if stated else 32 if img.mode in 'IF' else 8
+    if img.format == 'TIFF':
+        bits = max(img.tag_v2.get(258, (1,)))
+    elif img.format == 'JPEG2000':
+        size = Path(img.filename).read_bytes().partition(b'\xff\x4f\xff\x51')[2]  # its segment
+        bits = max(8, (size[38] & 127) + 1)
+    return int(maxval[1]) if maxval else 2**bits - 1
+
+
+def check_extent(img, path, what):
+    """UserError for several pages or frames, or too many pixels."""
+    num_pages = 1 if img.format in ('MPO', 'PSD') else getattr(img, 'n_frames', 1)
+    if img.format == 'TIFF' and num_pages > 1:  # without overviews (bit 0) and masks (bit 2)
+        kinds = [img.seek(i) or img.tag_v2.get(254, 0) for i in reversed(range(num_pages))]
+        num_pages = sum(kind & 5 == 0 for kind in kinds)
+    if num_pages > 1:
+        raise UserError(f'{what} {path}: {num_pages} pages, expected one: save one file per page')
+    if img.width * img.height > MAX_PIXELS:
+        size = f'{img.height} x {img.width} = {img.height * img.width:,} pixels'
+        advice = 'cut it into tiles, or raise MAX_PIXELS in data/image_io.py'
+        raise UserError(f'{what} {path} has {size}, the limit is {MAX_PIXELS:,}: {advice}')
 
 
 def decode(img, path, mode):
     """The pixels of an opened image as an array, upright."""
+    is_tiff = img.format == 'TIFF'  # which Pillow turns itself
+    img.filename = '' if is_tiff else img.filename  # a TIFF mapped to memory is turned wrongly
     try:
         img.load()
-        turn = 1 if img.format == 'TIFF' else read_turn(img, path)  # Pillow turns a TIFF itself
+        turn = 1 if is_tiff else read_turn(img)
         img = img.convert(mode) if mode != img.mode else img
-        pixels = np.array(img.transpose(TURNS[turn]) if turn > 1 else img)
+        pixels = np.array(img.transpose(TURNS[turn]) if turn in TURNS else img)
     except FAULTS as error:
         raise UserError(f'{path} is damaged: {one_line(error)}') from error
-    return pixels.astype(np.uint8 if pixels.dtype == bool else pixels.dtype.newbyteorder('='))
+    dtype = np.uint8 if pixels.dtype == bool else pixels.dtype.newbyteorder('=')
+    return pixels.astype(dtype, copy=False)
 
 
-def read_turn(img, path):
-    """The EXIF orientation, 1 to 8. Metadata never costs pixels: what cannot be read is 1."""
+def read_turn(img):
+    """The EXIF orientation; None, with a warning, if it cannot be read: that costs no pixels."""
     with warnings.catch_warnings(record=True) as faults:
         warnings.simplefilter('always')
         try:  # not PngImageFile.getexif, which decodes the pixels
-            turn = (img.tag_v2 if img.format == 'TIFF' else Image.Image.getexif(img)).get(274)
+            turn = Image.Image.getexif(img).get(274)
         except FAULTS as error:
             turn, faults = None, [error]
     if turn is None and faults:
-        print_once(f'warning: {path}: damaged EXIF data, so it is not turned', file=sys.stderr)
-    return turn if turn in TURNS else 1
+        print_once(f'warning: {img.filename}: damaged EXIF data, so not turned', file=sys.stderr)
+    return turn

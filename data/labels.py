@@ -1,107 +1,154 @@
-"""Stored label values to class indices, and what to say when they are none."""
+"""What label files store to class indices, and what to say about values that are none."""
+
+import re
+from functools import cache
 
 import numpy as np
 
+from data.image_io import read_values
 from utils.classes import count_classes, get_colours
-from utils.errors import UserError
+from utils.errors import UserError, plural
 
-MAX_VALUE = 65535
+MAX_VALUE = 65535  # the largest stored value that can stand for a class
+SMOOTHED = 'smoothed or saved as JPEG; threshold and save as PNG, resize with nearest'
+
+
+def read_indices(path, args):
+    """(H,W) uint8 class indices of a label file. Beside a class file an RGB file holds colours even
+    if all of it is grey: the black of a mask without any object is a colour, not class 0.
+    """
+    is_colour = bool(args.class_names) and not getattr(args, 'label_values', None)
+    return to_classes(read_values(path, is_colour), args, path)
 
 
 def to_classes(values, args, path):
-    """(H,W) uint8 class indices and ignore_index, from what read_values returned.
-
-    Colours (H,W,3) go through the class file, numbers through --label_values if it is given.
-    UserError says what was found and how to read it.
+    """(H,W) uint8 class indices or ignore_index of what read_values returned: colours by the class
+    file, numbers by --label_values or as they are. UserError says how to read anything else.
     """
-    if not 0 <= args.ignore_index <= 255:
-        raise UserError(f'--ignore_index {args.ignore_index}: label maps have 8 bits, 0 to 255')
+    num_classes, ignore_index = count_classes(args), args.ignore_index
+    if not 0 <= ignore_index <= 255 or num_classes > 256:
+        options = f'--ignore_index {ignore_index}, --num_classes {args.num_classes}'
+        raise UserError(f'{options}: label maps have 8 bits, expected 0 to 255, up to 256 classes')
     if values.ndim == 3:
-        return colours_to_classes(values, args, path)
-    if values.dtype.kind == 'f' or values.min() < 0 or values.max() > MAX_VALUE:
-        kind = f'{values.dtype} from {values.min()} to {values.max()}'
-        raise UserError(f'label {path} holds {kind}, expected class indices')
-    counts = np.bincount(values.ravel())
+        indices = look_up_colours(values, args, path)
+        if indices is not None:
+            return indices
+        values = values[..., 0]
+    if values.dtype.kind == 'f' and not (values == np.rint(values)).all():  # nan is unequal too
+        raise UserError(f'label {path} holds fractions or nan, expected class indices')
     if getattr(args, 'label_values', None):
-        table = np.full(MAX_VALUE + 1, args.ignore_index, np.uint8)
-        for stored, index in parse_label_values(args.label_values).items():
-            table[stored] = index
-        return table[values]
-    found = np.flatnonzero(counts)
-    wrong = found[(found >= count_classes(args)) & (found != args.ignore_index)]
-    if len(wrong):
-        raise UserError(f'label {path} {explain_values(counts, found, wrong, args)}')
+        if values.dtype.itemsize > 2:
+            values = values.clip(-1, MAX_VALUE + 1).astype(np.int32)
+        return build_table(tuple(args.label_values), ignore_index, num_classes)[values]
+    is_wrong = ((values < 0) | (values >= num_classes)) & (values != ignore_index)
+    if is_wrong.any():
+        found, counts = np.unique(values.astype(np.int64), return_counts=True)
+        raise UserError(f'label {path} {explain_values(found, counts, args)}')
     return values.astype(np.uint8, copy=False)
 
 
-def parse_label_values(texts):
-    """{stored value: class} of --label_values: '0 255', or as pairs '7:0 8:1'."""
-    pairs = [text.split(':') for text in texts]
-    try:
-        if {len(pair) for pair in pairs} == {1}:
-            table = {int(stored): i for i, (stored,) in enumerate(pairs)}
-        else:
-            table = {int(stored): int(index) for stored, index in pairs}
-    except ValueError as error:
-        expected = 'integers such as 0 255, or pairs such as 7:0 8:1'
-        raise UserError(f'--label_values: expected {expected}, got {" ".join(texts)}') from error
-    is_in_range = all(0 <= s <= MAX_VALUE and 0 <= i <= 255 for s, i in table.items())
-    if not is_in_range or len(table) < len(texts):
-        raise UserError(f'--label_values {" ".join(texts)}: a value is twice there or too large')
+@cache
+def build_table(texts, ignore_index, num_classes):
+    """(65538,) uint8: the class of each stored value; the last two are for those out of range."""
+    pairs = parse_label_values(texts)
+    wrong = [new for new in pairs.values() if new >= num_classes and new != ignore_index]
+    if wrong:
+        given = f'--label_values {" ".join(texts)} gives class {wrong[0]}'
+        raise UserError(f'{given}, expected 0 to {num_classes - 1}: see --num_classes')
+    table = np.full(MAX_VALUE + 3, ignore_index, np.uint8)
+    table[list(pairs)] = list(pairs.values())
     return table
 
 
-def explain_values(counts, found, wrong, args):
-    """What label values that are no class indices may be, and the remedy."""
-    num_classes, shown = count_classes(args), ' '.join(map(str, found[:8]))
-    line = f'holds the values {shown}{" ..." if len(found) > 8 else ""}'
-    line += f', expected 0 to {num_classes - 1} (--num_classes {args.num_classes}), or the '
-    line += f'ignored {args.ignore_index}'
-    if found.max() == num_classes and len(found) > 1:
-        values = ' '.join(str(value) for value in range(1, num_classes + 1))
-        return (
-            f'{line}: with --num_classes {num_classes} they seem to start at 1; give '
-            f'--label_values {values} (0 is then ignored), or --num_classes {num_classes + 1}'
-        )
-    near = counts[:8].sum() + counts[248:256].sum()
-    if len(found) > num_classes + 1 and counts[248:256].sum() and near > 0.9 * counts.sum():
-        return (
-            f'holds {len(found)} values, nearly all near 0 and 255: smoothed, or saved as JPEG '
-            'before; threshold it, resize it with nearest and save it as PNG'
-        )
-    if len(found) <= num_classes:
-        return f'{line}; to read them as classes give --label_values {shown}'
-    return (
-        f'{line}; the value {wrong[0]} is none of --num_classes {num_classes}: see --label_values'
-    )
+def parse_label_values(texts):
+    """{stored value: class index} of --label_values: ['0', '255'], or pairs ['7:0', '8:1']."""
+    given, form = f'--label_values {" ".join(texts)}', r'\d+:\d+' if ':' in texts[0] else r'\d+'
+    if not all(re.fullmatch(form, text) for text in texts):
+        raise UserError(f'{given}: expected numbers, as in 0 255, or pairs, as in 7:0 8:1')
+    table = dict((*map(int, text.split(':')), i)[:2] for i, text in enumerate(texts))
+    if len(table) < len(texts) or max(table) > MAX_VALUE or max(table.values()) > 255:
+        expected = f'expected each stored value once, up to {MAX_VALUE}, and classes up to 255'
+        raise UserError(f'{given}: {expected}')
+    return table
 
 
-def colours_to_classes(colours, args, path):
-    """Class indices of (H,W,3) uint8 RGB, from the colours of --class_names."""
-    known = get_colours(args)
-    packed = colours.astype(np.int32) @ np.array([65536, 256, 1])
-    found, inverse, counts = np.unique(packed, return_inverse=True, return_counts=True)
-    rgb = [(value >> 16, value >> 8 & 255, value & 255) for value in found.tolist()]
-    order = np.argsort(-counts)
-    unknown = [i for i in order if rgb[i] not in known]
-    if unknown:
-        shares = [
-            f'{" ".join(map(str, rgb[i]))} ({counts[i] / packed.size:.1%})' for i in unknown[:4]
-        ]
-        advice = 'add them to the file of --class_names, or lines `ignored R G B`'
-        if not known:
-            advice = 'give --class_names FILE with one `name R G B` per line'
-        raise UserError(
-            f'label {path} holds colours {", ".join(shares)} that are no class: {advice}'
-        )
-    classes = np.array([known[colour] for colour in rgb], np.uint8)
-    return classes[inverse].reshape(packed.shape)
+def explain_values(found, counts, args):
+    """Why sorted values of a file or a list, with their counts, are no classes, and the remedy."""
+    n, ignored, values = count_classes(args), args.ignore_index, found.tolist()
+    given, others = f'with --num_classes {args.num_classes}', [v for v in values if v != ignored]
+    if 255 in values and {*values} - {255, ignored} <= {*range(n)}:
+        advice = '--label_values 0 255 if 255 is class 1, ' if n == 2 else ''
+        shown = ' '.join(map(str, values))
+        return f'holds the values {shown} {given}: {advice}--ignore_index 255 if it is ignored'
+    levels = find_levels(found, counts, min(n, 4))
+    is_mask = levels and levels[0] <= 8 and levels[-1] >= 247
+    if levels and len(values) > (n + 1 if is_mask else 4 * len(levels)):
+        near = ' and '.join(map(str, levels))
+        return f'holds {len(values)} values, nearly all near {near}: {SMOOTHED}'
+    if others[0] >= 0 and others[-1] == n:
+        zero = ', 0 is something else' if others[0] == 0 else ''
+        stored = ' '.join(map(str, range(1, n + 1))) if n <= 20 else f'$(seq {n})'
+        ways = f'--label_values {stored} (0 is then ignored) or --num_classes {n + 1}'
+        return f'holds values {others[0]} to {n} {given}: they seem to start at 1{zero}: {ways}'
+    wrong = next(value for value in others if not 0 <= value < n)
+    share = f'{counts[values.index(wrong)] / counts.sum():.1%}'
+    shown = ' '.join(map(str, others))
+    advice = f': --label_values {shown} if these are the classes' if len(others) == n <= 20 else ''
+    line = f'holds the value {wrong} ({share}); {given} and --ignore_index {ignored} values are'
+    return f'{line} 0 to {n - 1}{advice}'
+
+
+def find_levels(found, counts, max_levels):
+    """The at most max_levels values that 9 of 10 pixels are near, sorted; [] if there are none."""
+    levels, left = [], counts
+    while 64 < found[-1] - found[0] <= 255 and left.any() and len(levels) < max_levels:
+        levels.append(int(found[left.argmax()]))
+        left = left * (np.abs(found - levels[-1]) > 8)
+    return sorted(levels) if left.sum() < 0.1 * counts.sum() else []
+
+
+def look_up_colours(colours, args, path):
+    """(H,W) uint8 classes of (H,W,3) uint8 RGB; None for greys of no class: they are numbers."""
+    red, green, blue = np.moveaxis(colours.astype(np.int32), -1, 0)
+    packed, known = red << 16 | green << 8 | blue, get_colours(args)
+    table = build_colour_table(tuple(known.items()))
+    codes = table[packed]
+    if codes.all():
+        return (codes - 1).astype(np.uint8)
+    if not codes.any() and (red == green).all() and (red == blue).all():
+        return None
+    found, counts = np.unique(packed[codes == 0], return_counts=True)
+    top = sorted(zip(-counts / packed.size, found.tolist(), strict=True))[:3]
+    shown = ', '.join(f'{v >> 16} {v >> 8 & 255} {v & 255} ({-share:.1%})' for share, v in top)
+    advice = f'add them to {args.class_names}, or `ignored R G B` lines'
+    if not known:
+        advice = 'give --class_names FILE with one `name R G B` per line'
+    elif table[(found & 255) << 16 | found & 0xFF00 | found >> 16].all():
+        advice = 'they are B G R of the class file: swap the channels'
+    elif len(found) > len(known) + 16:
+        advice = SMOOTHED
+    colours = plural(len(found), 'colour')
+    raise UserError(f'label {path} holds {colours} of no class: {shown}; {advice}')
+
+
+@cache
+def build_colour_table(colours):
+    """(2**24,) uint16: 1 + class of each packed colour, 0 for others; untouched pages are free."""
+    table = np.zeros(2**24, np.uint16)
+    for (red, green, blue), index in colours:
+        table[red << 16 | green << 8 | blue] = index + 1
+    return table
 
 
 def check_class(value, args, name):
-    """A class number of a sample; UserError if it is out of range."""
+    """The class of a sample as an int; UserError unless it is a class index or ignore_index."""
     num_classes = count_classes(args)
-    if 0 <= value < num_classes or value == args.ignore_index:
-        return int(value)
-    hint = '; the classes seem to start at 1, expected 0' if value == num_classes else ''
-    raise UserError(f'{name} has class {value}, expected 0 to {num_classes - 1}{hint}')
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        number = float('nan')
+    if number.is_integer() and (0 <= number < num_classes or number == args.ignore_index):
+        return int(number)
+    hint = '; the classes seem to start at 1, expected 0' if number == num_classes else ''
+    expected = f'expected 0 to {num_classes - 1} (--num_classes {args.num_classes})'
+    raise UserError(f'{name} has class {value}, {expected}{hint}')

@@ -24,8 +24,14 @@ def get_colours(args):
     if not args.class_names:
         return {}
     classes, ignored = read_classes(args.class_names, count_classes(args))
-    colours = {colour: i for i, (_, colour) in enumerate(classes) if colour}
-    return colours | dict.fromkeys(ignored, args.ignore_index)
+    colours = dict.fromkeys(ignored, args.ignore_index)
+    for i, (_, colour) in enumerate(classes):
+        if colour in colours:
+            shown = ' '.join(map(str, colour))
+            raise UserError(f'{args.class_names} gives two classes the colour {shown}')
+        if colour:
+            colours[colour] = i
+    return colours
 
 
 def get_palette(args):
@@ -51,9 +57,10 @@ def read_classes(path, num_classes):
         elif words:
             classes.append((' '.join(words), None))
     ignored = [colour for name, colour in classes if name == 'ignored' and colour]
-    classes = [line for line in classes if line[0] != 'ignored']
+    classes = [row for row in classes if row[0] != 'ignored' or not row[1]]
     if len(classes) != num_classes:
-        raise UserError(f'{path} names {len(classes)} classes, --num_classes is {num_classes}')
+        fault = f'names {len(classes)} classes, by --num_classes expected {num_classes}'
+        raise UserError(f'{path} {fault}')
     return classes, ignored
 
 

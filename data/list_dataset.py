@@ -7,8 +7,8 @@ import torch
 from torch.utils.data import Dataset
 
 from data.augment import augment_image, augment_pair, random_light, resize_image, resize_label
-from data.image_io import read_image, read_size, read_values
-from data.labels import check_class, to_classes
+from data.image_io import read_image, read_size
+from data.labels import check_class, read_indices
 from data.list_file import ListFile
 from utils.errors import UserError
 
@@ -50,7 +50,7 @@ class ListDataset(Dataset):
 
     def read_label(self, path):
         """The label of a row, from its cells after the image: here a file of class indices."""
-        return to_classes(read_values(path), self.args, path)
+        return read_indices(path, self.args)
 
     def read(self, i):
         """The image and the label of row i, checked against each other."""

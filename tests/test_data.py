@@ -273,7 +273,9 @@ def test_the_demo_set_is_the_same_each_time_and_holds_every_class(tmp_path, monk
     assert all(
         (tmp_path / 'a' / f).read_bytes() == (tmp_path / 'b' / f).read_bytes() for f in files
     )
-    args = Namespace(data_type='list', data_root='', img_size=None, ignore_index=255, overfit=0)
+    args = Namespace(
+        data_type='list', data_root='', class_names='', img_size=None, ignore_index=255, overfit=0
+    )
     args.num_classes, args.val_list = len(CLASSES), tmp_path / 'a' / 'val.txt'
     val_set = get_dataset_by_type(args)
     values = torch.cat([val_set[i]['label'].unique() for i in range(len(val_set))]).unique()

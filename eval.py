@@ -3,8 +3,10 @@
 import sys
 
 from options import COMPARED, get_test_args, get_test_result_dir, parse_test_args, save_args
+from utils.stop import STOP
 
 if __name__ == '__main__':
+    STOP.catch_signals()
     ARGS, CHECKPOINT = get_test_args()  # before the rest is imported: --help answers at once
 
 import torch
@@ -61,10 +63,8 @@ class Evaluator:
 
     def compute_pairs(self, pred, batch):
         """{name: (sum, count)} of the losses and metrics."""
-        losses = compute_loss(pred, batch, self.args)
-        return {name: (loss, 1) for name, loss in losses.items()} | self.compute_metrics(
-            pred, batch
-        )
+        losses = {name: (loss, 1) for name, loss in compute_loss(pred, batch, self.args).items()}
+        return losses | self.compute_metrics(pred, batch)
 
     def step(self, batch):
         """The model's output for a batch."""
@@ -106,5 +106,5 @@ def main(args, checkpoint):
 
 
 if __name__ == '__main__':
-    with one_line_errors():
+    with one_line_errors(), STOP.with_undo():
         sys.exit(main(ARGS, CHECKPOINT))

@@ -15,7 +15,8 @@ from loss import find_valid, match
 from utils.classes import count_classes
 from utils.errors import UserError, choose
 
-DIRECTIONS = {}  # of every score that was computed: 'higher' or 'lower' is better
+# Of every score that was computed: whether 'higher' or 'lower' is better, and its finish.
+DIRECTIONS, FINISHES = {}, {}
 
 
 class Scored:
@@ -61,13 +62,13 @@ def holds_classes(pred, batch):
 
 
 def compute_metrics(pred, batch, args):
-    """{score: (sum, count) or (sum, count, finish)} of every metric in --metrics."""
+    """{score: (sum, count)} of every metric in --metrics."""
     scored, pairs = Scored(pred.detach(), batch, args), {}
     for name in args.metrics:
         function, direction = choose(METRICS, name, 'metrics', 'metrics.py')
-        scores = function(scored)
-        DIRECTIONS.update(dict.fromkeys(scores, direction))
-        pairs |= scores
+        for score, (sum, count, *finish) in function(scored).items():
+            DIRECTIONS[score], FINISHES[score] = direction, finish
+            pairs[score] = sum, count
     return pairs
 
 
@@ -116,10 +117,12 @@ def summarize(ratios, class_names):
     """
     scores = {}
     for name, ratio in ratios.items():
+        prefix, slash, own = name.rpartition('/')
+        for finish in FINISHES.get(own, []):
+            ratio = finish(torch.tensor(ratio, dtype=torch.float64)).tolist()
         if not isinstance(ratio, list):
             scores[name] = ratio
             continue
-        prefix, slash, own = name.rpartition('/')
         occurring = [value for value in ratio if not math.isnan(value)]
         mean = sum(occurring) / len(occurring) if occurring else math.nan
         scores[f'{prefix}{slash}m{own}'] = mean

@@ -15,13 +15,22 @@ KINDS = {
     'result': 'model_type data_type img_size num_classes label_values ignore_index loss '
     'class_weights seed deterministic amp channels_last compile overfit',
     'training': 'batch_size epochs accum ema optimizer lr momentum beta weight_decay clip_grad '
-    'scheduler warmup lr_step lr_decay val_freq save_freq keep best_metric early_stop fast_dev_run',
+    'scheduler warmup lr_step lr_decay best_metric early_stop fast_dev_run',
     'file': 'train_list val_list data_root class_names',
     'view': 'num_workers val_batch_size metrics',  # how fast evaluation is, and what it shows
     'command': 'load_model_path load_not_strict pretrained gpus print_freq viz_freq result_dir '
-    'save_viz use_snapshot strict_drift skip_check',
+    'save_viz use_snapshot strict_drift skip_check val_freq save_freq save_steps keep',
     'name': 'save_prefix model_dir',
-    'action': 'resume overwrite',  # decided anew each time, so not in args.txt
+    'action': 'resume allow_changes replay overwrite',  # decided anew each time: not in args.txt
+}
+# What --resume may change: never, only with --allow_changes, or from the next step on. The other
+# options change freely; the training list is compared by its content, --ema may not start or end.
+RESUMED = {
+    'impossible': 'model_type num_classes optimizer',
+    'refused': 'data_type img_size label_values ignore_index loss class_weights seed amp overfit '
+    'batch_size accum ema scheduler warmup lr_step lr_decay',
+    'applied': 'lr momentum beta weight_decay clip_grad epochs early_stop best_metric val_freq '
+    'save_freq save_steps keep',
 }
 
 
@@ -47,10 +56,8 @@ def parse_common_args(parser):
     add('--data_root', default='', help="directory of a list's paths (default: the list's own)")
     add('--img_size', type=positive_int, nargs=2, metavar=('H', 'W'), help='resize to this size')
     add('--num_classes', type=positive_int, help='number of classes')
-    label_values = (
-        'stored values of class 0, 1, ...: 0 255, or as pairs 7:0 8:1; others are ignored'
-    )
-    add('--label_values', nargs='+', metavar='V', help=label_values)
+    stored = 'stored values of class 0, 1, ...: 0 255, or pairs 7:0 8:1; others are ignored'
+    add('--label_values', nargs='+', metavar='V', help=stored)
     add('--ignore_index', type=int, default=255, help='label value that is never evaluated')
     add('--class_names', default='', help='file with one class per line: name, or name R G B')
     add('--num_workers', type=natural, default=2, help='DataLoader workers (0: main process)')
@@ -101,10 +108,13 @@ def parse_train_args(parser):
     add('--lr_decay', type=positive, default=0.1, help='factor of each decay of step')
     add = parser.add_argument_group('run').add_argument
     add('--model_dir', default='', help='default: checkpoints/<model_type>_<save_prefix>')
-    add('--resume', action='store_true', help='resume from last.pth, else start fresh')
-    add('--overwrite', action='store_true', help='delete the run that the directory holds')
+    add('--resume', action='store_true', help='resume the newest checkpoint, else start fresh')
+    add('--allow_changes', action='store_true', help='resume though options differ')
+    add('--replay', type=positive_int, nargs=2, metavar=('EPOCH', 'BATCH'), help='rerun a batch')
+    add('--overwrite', action='store_true', help='replace the run that the directory holds')
     add('--val_freq', type=natural, default=1, help='validate every N epochs; 0: never')
     add('--save_freq', type=natural, default=0, help='keep a checkpoint every N epochs; 0: none')
+    add('--save_steps', type=natural, default=0, help='save last.pth every N steps; 0: each epoch')
     add('--keep', type=natural, default=3, help='how many of those to keep; 0: all')
     add('--best_metric', default='', help='selects best.pth (default: first of --metrics)')
     add('--early_stop', type=natural, default=0, help='N validations without gain end it; 0: off')
@@ -157,15 +167,17 @@ def prepare_train_args(args):
     """Checks what a single option cannot know; returns args with the blanks filled in."""
     if not args.train_list:
         raise UserError('give --train_list; `python -m data.shapes data/demo` draws a demo dataset')
-    if args.resume and args.load_model_path:
-        both = '--resume continues a run, --load_model_path starts a new one'
-        raise UserError(f"{both}: give one of them (after @args.txt: --load_model_path '')")
+    args.resume = args.resume or bool(args.replay)
+    for name in ('overwrite', 'load_model_path'):
+        if args.resume and vars(args)[name]:
+            both = f'--resume continues a run, --{name} starts a new one'
+            raise UserError(f"{both}: give one of them (after @args.txt: --load_model_path '')")
     if args.overfit:
         args.val_list, args.batch_size = args.train_list, min(args.batch_size, args.overfit)
     if args.batch_size % args.accum:
         raise UserError(f'--accum {args.accum} must divide --batch_size {args.batch_size}')
     if args.fast_dev_run:
-        args.epochs, args.overwrite = 1, True
+        args.epochs, args.overwrite = 1, not args.resume
     check_names(args)
     return prepare_test_args(args)
 
@@ -198,12 +210,6 @@ def check_names(args):
     choose(LOSSES, args.loss, 'loss', 'loss.py')
     for name in args.metrics:
         choose(METRICS, name, 'metrics', 'metrics.py')
-
-
-def get_changed_args(args):
-    """Of {name: value}, the options that are not at the defaults of train.py."""
-    defaults = parse_train_args(Parser()).get_defaults()
-    return {name: value for name, value in args.items() if value != defaults.get(name)}
 
 
 def save_args(args, save_dir, parse_args=parse_train_args):

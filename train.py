@@ -1,8 +1,10 @@
 """Trainer: the loop that changes weights. `python train.py --help` lists the options."""
 
-from options import COMPARED, get_train_args, get_train_model_dir, save_args
+from options import COMPARED, RESUMED, get_train_args, get_train_model_dir, save_args
+from utils.stop import STOP, check_finite
 
 if __name__ == '__main__':
+    STOP.catch_signals()
     ARGS = get_train_args()  # before the rest is imported, so that --help answers at once
 
 import math
@@ -20,13 +22,14 @@ from utils.errors import one_line_errors
 from utils.logger import Logger, print_epoch
 from utils.optim import select_average, select_optimizer, select_scaler, select_scheduler
 from utils.progress import Progress
+from utils.replay import replay
+from utils.resume import find_newest, get_state, load_state
 from utils.torch_utils import seed_step, set_up_torch, split_batch
 from utils.tracking.tracker import Tracker, claim_run
 from utils.train_state import TrainState
 from utils.viz import gen_imgs_to_write
 
 MAX_PICTURES = 8  # per epoch and list in TensorBoard
-STATEFUL = ('optimizer', 'scheduler', 'scaler')  # what a checkpoint keeps beside the weights
 
 
 class Trainer:
@@ -35,56 +38,72 @@ class Trainer:
     def __init__(self, args):
         set_up_torch(args)
         self.args, self.model_dir = args, get_train_model_dir(args)
+        resumed = find_newest(args, self.model_dir, RESUMED)
         self.train_loader = select_train_loader(args)
         parent = load_checkpoint(args.load_model_path) if args.load_model_path else None
         self.model = select_model(args, parent)
-        self.average = select_average(self.model, args)
+        self.average, self.scaler = select_average(self.model, args), select_scaler(args)
         self.optimizer = select_optimizer(self.model, args)
         self.scheduler = select_scheduler(self.optimizer, args, len(self.train_loader))
-        self.scaler = select_scaler(args)
         self.evaluator = Evaluator(args, self.average.module)
         check_data(args, self.train_loader.samples, self.evaluator.loader.samples)
         self.state = TrainState(args, self.evaluator.list_scores())
         self.logger = Logger(self.model_dir, self.evaluator.class_names)
         self.tracker = Tracker(args, self.evaluator, COMPARED, self.train_loader, parent)
-        if args.resume and self.logger.run_dir.last.exists():
-            self.load_state(load_checkpoint(self.logger.run_dir.last))
+        if resumed:
+            load_state(self, resumed)
 
     def train(self):
-        """Trains to the last epoch, or until --early_stop; returns the best epoch and score."""
+        """Trains to the last epoch, or until --early_stop; returns lines that say how it ended."""
         if self.state.is_finished():
-            return self.state.best
-        with self.tracker.open(self.state), self.logger.open(self.state.epoch):
+            self.tracker.mark_finished(self.state)
+            return self.state.list_results()
+        with self.tracker.open(self.state), self.logger.open(self.state.epoch), STOP.after_step():
             save_args(self.args, self.model_dir)
-            self.logger.save_args(vars(self.args), ['loss', *self.args.metrics])
+            if not self.state.step:
+                self.logger.save_args(vars(self.args), ['loss', *self.args.metrics])
+                self.save()  # a full disk is noticed before the first step
             while not self.state.is_finished():
                 epoch = self.state.epoch + 1
                 self.train_per_epoch(epoch)
                 if self.args.val_freq and epoch % self.args.val_freq == 0:
                     self.val_per_epoch(epoch)
                 self.finish_epoch(epoch)
-        return self.state.best
+        return self.state.list_results()
 
     def train_per_epoch(self, epoch):
         """Changes the weights once per batch and records losses, metrics and speed."""
         self.model.train()
-        self.train_loader.sampler.epoch = epoch
+        self.train_loader.start_at(epoch, self.state.batch)
         title = f'epoch {epoch}/{self.args.epochs}'
-        progress = Progress(self.train_loader, title, self.args.print_freq)
-        for i, batch in enumerate(progress):
+        progress = Progress(self.train_loader, title, self.args.print_freq, self.state.batch)
+        for i, batch in enumerate(progress, self.state.batch):
             seed_step(self.args.seed, self.state.step)
             pred, losses = self.update(batch)
-            self.state.step += 1
+            self.state.count_step()
             self.logger.record_scalars('train', losses)
             for name, pair in self.compute_metrics(pred, batch).items():
                 self.logger.record_scalar(f'train/{name}', *pair)
             if progress.is_due:
                 progress.show(loss=losses['loss'].item(), lr=self.scheduler.get_last_lr()[0])
             self.viz_per_batch(i, pred, batch, split='train')
+            if self.state.is_step_due():
+                self.save()
+            STOP.end_if_asked(self.save)
         self.logger.record_scalars('speed', progress.speed)
 
     def update(self, batch):
         """One optimizer step; returns pred (N,C,...) and {name: loss or gradient norm}."""
+        pred, losses = self.compute_gradients(batch)
+        losses = check_finite(losses, batch, self.state, self.scaler)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.scheduler.step()
+        self.average.update_parameters(unwrap(self.model))
+        return pred, losses
+
+    def compute_gradients(self, batch):
+        """Forward and backward; returns pred (N,C,...) and {name: loss or gradient norm}."""
         preds, losses = [], {}
         self.optimizer.zero_grad()
         for part, share in split_batch(batch, self.args.accum):
@@ -97,10 +116,6 @@ class Trainer:
         self.scaler.unscale_(self.optimizer)
         max_norm = self.args.clip_grad or math.inf
         losses['grad_norm'] = torch.nn.utils.clip_grad_norm_(self.model.parameters(), max_norm)
-        self.scaler.step(self.optimizer)
-        self.scaler.update()
-        self.scheduler.step()
-        self.average.update_parameters(unwrap(self.model))
         return torch.cat(preds) if len(preds) > 1 else preds[0], losses
 
     def step(self, batch):
@@ -113,8 +128,12 @@ class Trainer:
 
     def val_per_epoch(self, epoch):
         """Records the scores on the validation list, and shows pictures."""
-        scores = self.evaluator.eval(self.viz_per_batch)
-        self.logger.record_scalars('val', scores)
+
+        def on_image(*image):
+            self.viz_per_batch(*image)
+            STOP.end_if_asked(self.save)
+
+        self.logger.record_scalars('val', self.evaluator.eval(on_image))
 
     def viz_per_batch(self, i, pred, batch, pairs=None, split='val'):
         """Sends the first sample of every viz_freq-th batch to TensorBoard."""
@@ -125,46 +144,26 @@ class Trainer:
     def finish_epoch(self, epoch):
         """Writes the epoch's curves and checkpoints, and prints its scores."""
         self.logger.record_scalar('lr', self.optimizer.param_groups[0]['lr'])
-        scores, self.state.epoch = self.logger.save_curves(epoch), epoch
-        if self.state.update_best(scores):
+        scores = self.logger.save_curves(epoch)
+        if self.state.finish_epoch(scores):
             self.logger.save_best(epoch, self.state.best['scores'])
-        names = self.state.list_checkpoints()
-        self.logger.save_checkpoint(self.get_state(scores), names, self.args.keep)
-        self.tracker.update(self.state)
+        self.save(self.state.list_checkpoints(), scores)
         print_epoch(f'epoch {epoch}/{self.args.epochs}', scores)
 
-    def get_state(self, scores):
-        """The dict that a checkpoint holds: tensors and plain types only."""
-        return {
-            'model': unwrap(self.model).state_dict(),
-            'ema': self.average.module.state_dict(),  # without --ema the same tensors, stored once
-            **{name: getattr(self, name).state_dict() for name in STATEFUL},
-            'args': vars(self.args),
-            'metrics': scores,
-            **self.state.state_dict(),
-            **self.tracker.get_state(),
-        }
-
-    def load_state(self, checkpoint):
-        """Restores a checkpoint, to continue after its epoch."""
-        unwrap(self.model).load_state_dict(checkpoint['model'])
-        self.average.module.load_state_dict(checkpoint['ema'])
-        self.average.n_averaged.fill_(checkpoint['step'])
-        for name in STATEFUL:
-            getattr(self, name).load_state_dict(checkpoint[name])
-        self.state.load_state_dict(checkpoint)
-        self.tracker.continue_from(checkpoint, self.state)
-        self.args.load_model_path = checkpoint['args']['load_model_path']  # for args.txt
+    def save(self, names=('last.pth',), scores=None):
+        """Writes a checkpoint under each name; within an epoch it has no scores."""
+        with self.tracker.saving(self.state, names):
+            self.logger.save_checkpoint(get_state(self, scores or {}), names)
 
 
 def main(args):
-    """Trains; says which epoch was best."""
-    with claim_run(args):
+    """Trains, or runs the batch of --replay; says how it ended."""
+    with claim_run(args), STOP.with_undo():
         trainer = Trainer(args)
-        trainer.train()
-    print(*trainer.state.list_results(), sep='\n')
+        lines = replay(trainer, *args.replay) if args.replay else trainer.train()
+    print(*lines, sep='\n')
 
 
 if __name__ == '__main__':
-    with one_line_errors('stopped; --resume continues from the last finished epoch'):
+    with one_line_errors():
         main(ARGS)

@@ -14,8 +14,8 @@ SMOOTHED = 'smoothed or saved as JPEG; threshold and save as PNG, resize with ne
 
 
 def read_indices(path, args):
-    """(H,W) uint8 class indices of a label file. Beside a class file with colours an RGB file holds colours even
-    if all of it is grey: the black of a mask without any object is a colour, not class 0.
+    """(H,W) uint8 class indices of a label file. Beside a class file with colours an RGB file holds
+    colours even if all of it is grey: the black of an empty mask is a colour, not class 0.
     """
     is_colour = bool(get_colours(args)) and not getattr(args, 'label_values', None)
     return to_classes(read_values(path, is_colour), args, path)

@@ -12,6 +12,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 
 from utils.errors import UserError
+from utils.stop import SIGNALS
 from utils.torch_utils import mix_seed, seed_generators, to_device
 
 OVERFIT_STEPS = 20  # per epoch of --overfit, however few its images are
@@ -41,14 +42,14 @@ class SeededDataset(Dataset):
 
 class EpochSampler(Sampler):
     """Yields (epoch, index) for the first num_samples of a dataset, shuffled or in order, `repeats`
-    times.
+    times, without the first `start` of them.
 
     The epoch is part of each index, so that it reaches persistent workers.
     """
 
     def __init__(self, num_samples, seed, shuffle, repeats=1):
         self.num_samples, self.seed, self.shuffle = num_samples, seed, shuffle
-        self.repeats, self.epoch = repeats, 0
+        self.repeats, self.epoch, self.start = repeats, 0, 0
 
     def __len__(self):
         return self.num_samples * self.repeats
@@ -57,7 +58,7 @@ class EpochSampler(Sampler):
         order = np.tile(np.arange(self.num_samples), self.repeats)
         if self.shuffle:
             order = np.random.default_rng((self.seed, self.epoch)).permutation(order)
-        return ((self.epoch, int(i)) for i in order)
+        return ((self.epoch, int(i)) for i in order[self.start :])
 
 
 class Loader(DataLoader):
@@ -69,6 +70,10 @@ class Loader(DataLoader):
 
     def __iter__(self):
         return (to_device(batch, self.device) for batch in super().__iter__())
+
+    def start_at(self, epoch, batch=0):
+        """Chooses the epoch, from 1, and how many of its batches are left out."""
+        self.sampler.epoch, self.sampler.start = epoch, batch * self.batch_size
 
     def read_first(self):
         """The first sample, as a batch of one."""
@@ -101,9 +106,10 @@ def make_loader(dataset, args, device, batch_size, is_train, num_samples):
 
 
 def init_worker(_):
-    """One thread per worker, and Ctrl-C is left to the main process."""
+    """One thread per worker, and signals are left to the main process."""
     cv2.setNumThreads(0)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
 
 
 def collate_batch(samples):

@@ -21,7 +21,8 @@ from pathlib import Path
 from run_records import PROJECT, die, find_run, load_runs
 
 sys.path.insert(0, str(PROJECT))
-from options import get_changed_args, list_options
+from options import list_options, parse_train_args
+from utils.arg_parser import Parser
 
 NOT_COMPARED = list_options('name', 'action')
 NOT_LISTED = NOT_COMPARED + list_options('file')  # too long for a table
@@ -33,7 +34,7 @@ def list_runs(args):
     for run in load_runs(args.dir):
         best = run['best']
         score = f'{run["best_metric"]} {best["score"]:.4f} @{best["epoch"]}'
-        changed = get_changed_args(run['args']).items()
+        changed = parse_train_args(Parser()).get_changed(run['args']).items()
         row = {'run': run['name'], 'status': run['status']}
         row |= {'epochs': f'{run["epoch"]}/{run["epochs"]}', 'best': score if best['epoch'] else ''}
         options = ' '.join(f'{k}={format_value(v)}' for k, v in changed if k not in NOT_LISTED)
@@ -117,7 +118,7 @@ def show_run(args):
     for earlier in run['earlier']:
         facts[f'after epoch {earlier["until_epoch"]}'] = '; '.join(earlier['changes'])
     facts |= {k: f'{data["list"]}, {data["samples"]} samples' for k, data in run['data'].items()}
-    changed = get_changed_args(run['args'])
+    changed = parse_train_args(Parser()).get_changed(run['args'])
     facts |= {f'--{name}': format_value(value) for name, value in changed.items()}
     facts = {name: value for name, value in facts.items() if value}
     width = max(map(len, facts))

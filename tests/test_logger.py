@@ -3,7 +3,6 @@
 import math
 
 import numpy as np
-import pytest
 import torch
 
 from utils.files import read_rows
@@ -92,15 +91,6 @@ def test_log_csv_has_a_line_per_epoch_and_continues_after_the_last_one(tmp_path)
     assert [row['epoch'] for row in read_log(tmp_path)] == ['1', '2', '3']
     assert [row['train/loss'] for row in read_log(tmp_path)] == ['1', '0.5', '0.25']
     assert [row['val/miou'] for row in read_log(tmp_path)] == ['', '', '0.5']
-
-
-@pytest.mark.parametrize(('keep', 'left'), [(2, ['0004', '0005']), (0, ['0003', '0004', '0005'])])
-def test_only_the_newest_numbered_checkpoints_stay(tmp_path, keep, left):
-    logger = Logger(tmp_path)
-    for epoch in (3, 4, 5):
-        logger.save_checkpoint({'epoch': epoch}, ['last.pth', f'{epoch:04d}_00000000.pth'], keep)
-    assert [path.name[:4] for path in sorted(tmp_path.glob('0*.pth'))] == left
-    assert (tmp_path / 'last.pth').exists()
 
 
 def test_the_headline_holds_no_score_of_a_class():

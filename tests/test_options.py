@@ -10,7 +10,6 @@ from conftest import run_python, train
 from model.model_entry import MODELS
 from options import (
     INHERITED,
-    get_changed_args,
     get_test_args,
     get_test_result_dir,
     get_train_args,
@@ -75,7 +74,9 @@ def test_what_is_decided_anew_each_time_is_not_saved(make_args, tmp_path, option
 
 
 def test_the_changed_options_are_those_that_are_not_at_their_defaults(make_args):
-    changed = get_changed_args(DEFAULTS | {'lr': 12345.0, 'img_size': [32, 48]})
+    changed = parse_train_args(Parser()).get_changed(
+        DEFAULTS | {'lr': 12345.0, 'img_size': [32, 48]}
+    )
     assert changed == {'lr': 12345.0, 'img_size': [32, 48]}
 
 

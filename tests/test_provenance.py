@@ -13,8 +13,9 @@ from conftest import CALM, RUN, find_line, read_record, run_python, train, write
 
 from data.data_entry import DATASETS
 from data.list_file import ListFile
-from options import get_changed_args
+from options import parse_train_args
 from train import Trainer
+from utils.arg_parser import Parser
 from utils.checkpoint import load_checkpoint
 from utils.tracking.provenance import digest_sample, fingerprint
 
@@ -27,7 +28,7 @@ def test_run_json_and_the_checkpoint_tell_the_same(make_args, toy_val_list):
     assert record['status'] == 'finished'
     assert record['end'] >= record['start']
     assert record['args'] == vars(trainer.args)
-    changed = get_changed_args(record['args'])
+    changed = parse_train_args(Parser()).get_changed(record['args'])
     assert changed['lr'] == 0.25
     assert 'momentum' in record['args'].keys() - changed.keys()
     assert stored['versions']['torch'] == torch.__version__

@@ -6,12 +6,12 @@ import signal
 import socket
 import subprocess
 import sys
-from shutil import rmtree
+from pathlib import Path
 
 import pytest
 from conftest import ROOT, RUN, read_record, run_python, train
 
-from train import main
+from train import Trainer, main
 from utils.checkpoint import load_checkpoint
 from utils.errors import UserError, one_line_errors
 from utils.tracking.run_dir import RunDir, lock_run, undo_on_error
@@ -251,16 +251,66 @@ def test_a_run_that_was_killed_while_its_code_was_copied_may_start_again(
     assert load_checkpoint(tmp_path / 'run' / 'last.pth')['epoch'] == 1
 
 
-def test_an_overwrite_that_was_killed_half_way_may_be_repeated(make_args, monkeypatch, tmp_path):
-    def stop_at_best(path, **kwargs):
-        if path.name == 'best':
-            raise KeyboardInterrupt
-        rmtree(path, **kwargs)
+class Killed(BaseException):
+    """Ends a test's run as a kill would, without any of the run's own handling of exceptions."""
+
+
+@pytest.mark.parametrize('name', ['best', 'best.pth', 'run.json'])
+def test_an_overwrite_that_was_killed_while_it_moved_files_may_be_repeated(
+    make_args, monkeypatch, tmp_path, name
+):
+    rename = Path.rename
+
+    def stop_at(path, target):
+        if path.name == name and path.parent.name == 'run':
+            raise Killed
+        return rename(path, target)
 
     main(make_args('--epochs', 1))
     (tmp_path / 'run' / 'best' / 'list_pref').mkdir(parents=True)
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr('utils.tracking.run_dir.shutil.rmtree', stop_at_best)
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(Path, 'rename', stop_at)
         main(make_args('--overwrite'))
     main(make_args('--epochs', 1, '--overwrite'))
     assert not (tmp_path / 'run' / 'best').exists()
+    assert not (tmp_path / 'run' / '.replaced').exists()
+
+
+@pytest.mark.parametrize('error', [UserError('a bad label'), RuntimeError('a bug'), SystemExit(1)])
+def test_an_overwrite_that_fails_before_its_first_saved_step_loses_nothing(
+    make_args, monkeypatch, tmp_path, error
+):
+    def fail(self, batch):
+        raise error
+
+    run = tmp_path / 'run'
+    main(make_args('--epochs', 2, '--save_freq', 1))
+    (run / 'best' / 'list_pref').mkdir(parents=True)
+    (run / 'notes.md').write_text('mine')
+    before = read_tree(run)
+    with monkeypatch.context() as patch, pytest.raises(type(error)):
+        patch.setattr(Trainer, 'step', fail)
+        main(make_args('--overwrite'))
+    assert read_tree(run) == before
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        error = Killed()
+        patch.setattr(Trainer, 'step', fail)
+        patch.setattr(RunDir, 'restore', lambda self: None)  # no time for that
+        main(make_args('--overwrite'))
+    assert read_tree(run / '.replaced').keys() == {
+        run / '.replaced' / path.relative_to(run) for path in before if path.name != 'notes.md'
+    }
+    main(make_args('--epochs', 1, '--overwrite'))
+    assert not (run / '.replaced').exists()
+    assert (run / 'notes.md').exists()
+
+
+@pytest.mark.parametrize(('keep', 'left'), [(2, [4, 5]), (0, [3, 4, 5])])
+def test_only_the_newest_numbered_checkpoints_of_the_run_stay(make_args, tmp_path, keep, left):
+    theirs = tmp_path / 'run' / '0001_00000001.pth'
+    train(make_args('--epochs', 2, '--keep', 1, '--save_freq', 3))
+    theirs.touch()
+    train(make_args('--epochs', 5, '--keep', keep, '--save_freq', 1, '--resume'))
+    own = sorted(int(p.name[:4]) for p in theirs.parent.glob('0*.pth') if p != theirs)
+    assert own == left
+    assert theirs.exists()

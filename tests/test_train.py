@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import run_python, train, write_list
+from test_resume import are_equal
 from torch import nn
 from torch.utils.data import Dataset
 
@@ -26,17 +27,6 @@ from utils.files import read_rows
 
 def read_log(args):
     return read_rows(Path(args.model_dir) / 'log.csv')
-
-
-def are_equal(one, other):
-    """Whether two nested states hold the same numbers, bit for bit."""
-    if torch.is_tensor(one):
-        return torch.equal(one, other)
-    if isinstance(one, dict):
-        return one.keys() == other.keys() and all(are_equal(one[k], other[k]) for k in one)
-    if isinstance(one, list):
-        return len(one) == len(other) and all(map(are_equal, one, other))
-    return one == other
 
 
 def get_learned(args, name='last.pth'):
@@ -76,26 +66,6 @@ def test_the_score_does_not_depend_on_val_batch_size(make_args, img_size, batch_
         scores.append(Evaluator(args, select_model(args)).eval())
     for other in scores[1:]:
         assert other == pytest.approx(scores[0], abs=1e-6, nan_ok=True)
-
-
-@pytest.mark.parametrize(
-    'options',
-    [
-        [],
-        ['--optimizer', 'sgd', '--scheduler', 'step', '--lr_step', 1, '--ema', 0.5],
-        ['--optimizer', 'adam', '--scheduler', 'poly', '--warmup', 0.5, '--num_workers', 2],
-    ],
-)
-def test_resuming_after_two_epochs_is_training_straight_through(make_args, tmp_path, options):
-    options = [*options, '--epochs', 4, '--save_freq', 2]
-    straight = make_args(*options, run='straight')
-    train(straight)
-    (tmp_path / 'stopped').mkdir()  # as it would stand had the run stopped after epoch 2
-    (tmp_path / 'straight' / '0002_00000004.pth').rename(tmp_path / 'stopped' / 'last.pth')
-    resumed = make_args(*options, '--resume', run='stopped')
-    assert train(resumed).state.step == 8
-    assert are_equal(get_learned(straight), get_learned(resumed))
-    assert [row['epoch'] for row in read_log(resumed)] == ['3', '4']
 
 
 def test_a_finished_run_says_so_and_does_nothing(make_args, capsys):

@@ -21,9 +21,8 @@ def finish_epochs(state, scores, name='miou'):
     """Ends one epoch per score; None is an epoch without validation. Returns which were best."""
     is_best = []
     for score in scores:
-        state.epoch += 1
         val = {} if score is None else {f'val/{name}': score}
-        is_best.append(state.update_best({'train/loss': 1.0} | val))
+        is_best.append(state.finish_epoch({'train/loss': 1.0} | val))
     return is_best
 
 
@@ -32,6 +31,19 @@ def test_training_starts_at_0_without_a_best_epoch():
     assert (state.epoch, state.step, state.best['epoch']) == (0, 0, 0)
     assert math.isnan(state.best['score'])
     assert not state.is_finished()
+
+
+def test_a_step_counts_until_its_epoch_ends_and_save_steps_saves_each_third():
+    state = make_state(save_steps=3)
+    due = []
+    for _ in range(7):
+        state.count_step()
+        due.append(state.is_step_due())
+    assert due == [False, False, True, False, False, True, False]
+    assert (state.step, state.batch) == (7, 7)
+    finish_epochs(state, [0.5])
+    assert (state.epoch, state.step, state.batch) == (1, 7, 0)
+    assert not make_state(save_steps=0).is_step_due()
 
 
 def test_the_first_metric_selects_the_best_epoch_if_none_is_given():
@@ -59,14 +71,8 @@ def test_nan_and_epochs_without_validation_are_never_best_and_any_number_beats_n
 
 def test_the_best_epoch_keeps_the_headline_of_its_validation():
     state = make_state(epoch=1)
-    state.update_best({'train/loss': 1.0, 'val/miou': 0.5, 'val/iou/a': 0.2, 'val/acc': 0.9})
+    state.finish_epoch({'train/loss': 1.0, 'val/miou': 0.5, 'val/iou/a': 0.2, 'val/acc': 0.9})
     assert state.best['scores'] == {'miou': 0.5, 'acc': 0.9}
-
-
-@pytest.mark.parametrize('loss', [math.nan, math.inf, -math.inf])
-def test_a_training_loss_that_is_not_finite_stops_and_names_the_epoch(loss):
-    with pytest.raises(FloatingPointError, match=rf'3.*{loss}'):
-        make_state(epoch=3).update_best({'train/loss': loss, 'val/miou': 0.9})
 
 
 def test_training_is_finished_after_the_last_epoch():
@@ -109,11 +115,12 @@ def test_last_pth_is_written_after_best_and_the_numbered_one():
 def test_a_state_comes_back_from_what_it_keeps():
     state, other = make_state(), make_state()
     finish_epochs(state, [0.5, 0.4])
-    state.step = 7
+    state.step, state.batch = 7, 3
     other.load_state_dict(state.state_dict())
     assert vars(other) == vars(state) | {'args': other.args}
-    counts = {'epoch': 2, 'step': 7, 'best': state.best, 'first_score': 0.5}
-    assert other.state_dict() == counts
+    counts = {'epoch': 2, 'step': 7, 'batch': 3, 'best': state.best, 'first_score': 0.5}
+    by = {'best_metric': 'miou', 'is_lower_better': False}
+    assert other.state_dict() == counts | by
 
 
 def test_run_json_is_told_how_far_the_run_is():

@@ -47,6 +47,11 @@ class Parser(argparse.ArgumentParser):
         """{name: default} of every option."""
         return vars(self.parse_args([]))
 
+    def get_changed(self, args):
+        """Of {name: value}, the options that are not at their defaults."""
+        defaults = self.get_defaults()
+        return {name: value for name, value in args.items() if value != defaults.get(name)}
+
     def parse_stored(self, stored, names):
         """{name: value} of those options in `stored`, from a file, that are among `names`.
 

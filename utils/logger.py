@@ -17,21 +17,18 @@ class Recorder:
     """Sums and counts by name; only `summary` divides, so that batches weigh what they hold."""
 
     def __init__(self):
-        self.sums, self.counts, self.finishes = {}, {}, {}
+        self.sums, self.counts = {}, {}
 
-    def record(self, name, sum, count=1, finish=None):
-        """Adds a sum and what it is a sum over: numbers, or tensors of one shape (any, or (C,)).
-
-        `finish` is called with the ratio of the two, a tensor, and returns the score.
-        """
+    def record(self, name, sum, count=1):
+        """Adds a sum and what it is a sum over: numbers, or tensors of one shape (any, or (C,))."""
         # Float64 on the tensor's own device: exact for pixel counts, and no wait for a GPU.
         sum = torch.as_tensor(sum, dtype=torch.float64).detach()
-        self.sums[name] = self.sums.get(name, 0) + sum
-        self.counts[name] = self.counts.get(name, 0) + count
-        self.finishes[name] = finish or torch.as_tensor
+        for totals, value in ((self.sums, sum), (self.counts, count)):
+            total = totals.get(name, 0)  # on the CPU if a checkpoint has brought it
+            totals[name] = value + (total.to(sum.device) if torch.is_tensor(total) else total)
 
     def record_all(self, pairs):
-        """Adds every pair of {name: (sum, count) or (sum, count, finish)}."""
+        """Adds every pair of {name: (sum, count)}."""
         for name, pair in pairs.items():
             self.record(name, *pair)
 
@@ -39,10 +36,17 @@ class Recorder:
         """{name: sum / count}, floats or lists of floats, nan where nothing was counted; starts
         afresh.
         """
-        ratios = {name: sum / self.counts[name] for name, sum in self.sums.items()}
-        means = {name: self.finishes[name](ratio).tolist() for name, ratio in ratios.items()}
-        self.sums, self.counts, self.finishes = {}, {}, {}
+        means = {name: (sum / self.counts[name]).tolist() for name, sum in self.sums.items()}
+        self.sums, self.counts = {}, {}
         return means
+
+    def state_dict(self):
+        """What a checkpoint keeps of it."""
+        return {'sums': self.sums.copy(), 'counts': self.counts.copy()}
+
+    def load_state_dict(self, state):
+        """Takes over what `state_dict` returned."""
+        self.sums, self.counts = state['sums'].copy(), state['counts'].copy()
 
 
 Recoder = Recorder  # its name in the ancestor of this project
@@ -58,17 +62,19 @@ class Logger:
         """Nothing is written before `open`."""
         self.run_dir, self.class_names = RunDir(model_dir), class_names
         self.recorder, self.writer, self.rows = Recorder(), None, []
+        self.events = None  # {name: bytes} of the TensorBoard files when a checkpoint was made
 
     @contextmanager
     def open(self, epoch=0):
-        """Continues after `epoch`: what is there of later epochs is dropped."""
+        """Continues after `epoch`: what was logged after the checkpoint is dropped."""
         self.rows = [r for r in read_rows(self.run_dir.log) if int(r['epoch']) <= epoch]
-        with SummaryWriter(self.run_dir.path, purge_step=epoch + 1) as self.writer:
+        self.run_dir.trim_events(self.events)
+        with SummaryWriter(self.run_dir.path) as self.writer:
             yield self
 
-    def record_scalar(self, name, sum, count=1, finish=None):
+    def record_scalar(self, name, sum, count=1):
         """Adds to a curve: numbers, or (C,) tensors for one curve per class."""
-        self.recorder.record(name, sum, count, finish)
+        self.recorder.record(name, sum, count)
 
     def record_scalars(self, group, scores):
         """Adds to the curves <group>/<name> of {name: number}."""
@@ -96,12 +102,20 @@ class Logger:
         """Writes one TensorBoard picture: the panels side by side."""
         self.writer.add_image(name, join_panels(imgs), epoch, dataformats='HWC')
 
-    def save_checkpoint(self, state, names, keep=0):
-        """Writes `state` under each name; of the numbered files only the newest `keep` stay."""
+    def save_checkpoint(self, state, names):
+        """Writes `state` under each name, in this order."""
         for name in names:
             save_checkpoint(state, self.run_dir.path / name)
-        for path in self.run_dir.list_numbered()[:-keep] if keep else []:
-            path.unlink()
+
+    def state_dict(self):
+        """What a checkpoint keeps of it: the epoch's sums and the sizes of the event files."""
+        self.writer.flush()
+        return self.recorder.state_dict() | {'events': self.run_dir.measure_events()}
+
+    def load_state_dict(self, state):
+        """Takes over what `state_dict` returned; `open` then drops what was logged later."""
+        self.recorder.load_state_dict(state)
+        self.events = state['events']
 
     def save_args(self, args, best_names):
         """Writes the options as text, and to the hparams tab beside the curves best/<name>."""

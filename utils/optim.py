@@ -38,6 +38,35 @@ def select_scheduler(optimizer, args, steps_per_epoch):
     return torch.optim.lr_scheduler.LambdaLR(optimizer, lr_factor)
 
 
+def apply_changes(optimizer, scheduler, stored, args, num_steps):
+    """Lets options that differ from those in `stored` act on a restored optimizer and scheduler,
+    whose position is now `num_steps`.
+    """
+    before, ratio = optimizer.param_groups[0]['lr'], args.lr / stored.get('lr', args.lr)
+    changed = {n for n in ('weight_decay', 'momentum', 'beta') if stored.get(n) != vars(args)[n]}
+    for group in optimizer.param_groups:
+        group |= {n: group[n] * ratio for n in ('lr', 'initial_lr', 'max_lr') if n in group}
+        if 'weight_decay' in changed and group['weight_decay'] == stored.get('weight_decay'):
+            group['weight_decay'] = args.weight_decay
+        if 'betas' in group and changed & {'momentum', 'beta'}:
+            group['betas'] = (args.momentum, args.beta)
+        elif 'momentum' in changed and 'momentum' in group:
+            group['momentum'] = args.momentum
+    scheduler.base_lrs = [lr * ratio for lr in scheduler.base_lrs]
+    if isinstance(scheduler, torch.optim.lr_scheduler.LambdaLR):  # a function of the position
+        scheduler.last_epoch = num_steps
+        factors = [factor(num_steps) for factor in scheduler.lr_lambdas]
+        for group, base_lr, factor in zip(
+            optimizer.param_groups, scheduler.base_lrs, factors, strict=True
+        ):
+            group['lr'] = base_lr * factor
+    scheduler._last_lr = [group['lr'] for group in optimizer.param_groups]
+    after = scheduler._last_lr[0]
+    if after != before:
+        schedule = f'{args.scheduler} over {args.epochs} epochs'
+        print(f'learning rate of the next step: {before:.4g} -> {after:.4g} ({schedule})')
+
+
 def select_scaler(args):
     """The gradient scaler that fp16 needs; a no-op otherwise."""
     return torch.amp.GradScaler(select_device(args).type, enabled=args.amp == 'fp16')

@@ -12,15 +12,18 @@ class Progress:
     After the loop `speed` says how fast it went.
     """
 
-    def __init__(self, loader, title, print_freq):
-        self.loader, self.title, self.print_freq = loader, title, print_freq
+    def __init__(self, loader, title, print_freq, start=0):
+        """`start` is the number of batches that were done before."""
+        self.loader, self.title, self.print_freq, self.start = loader, title, print_freq, start
         self.on_terminal = sys.stderr.isatty()
-        self.num_steps = self.num_images = 0
+        self.num_steps, self.num_images = start, 0
         self.seconds = self.wait_s = 0.0
 
     def __iter__(self):
         self.start_s = wait_start = time.perf_counter()
-        bar = tqdm(self.loader, self.title, leave=False, disable=not self.on_terminal)
+        bar = tqdm(
+            self.loader, self.title, leave=False, disable=not self.on_terminal, initial=self.start
+        )
         for batch in bar:
             self.wait_s += time.perf_counter() - wait_start
             self.num_steps += 1
@@ -42,13 +45,18 @@ class Progress:
             self.bar.set_postfix_str(text, refresh=False)
             return
         elapsed_s = time.perf_counter() - self.start_s
-        left_s = elapsed_s / self.num_steps * (len(self.loader) - self.num_steps)
+        num_left = len(self.loader) - self.num_steps
+        left_s = elapsed_s / (self.num_steps - self.start) * num_left
         speed = f'{self.num_images / elapsed_s:.1f} img/s {left_s:.0f} s left'
         print(f'{self.title} step {self.num_steps}/{len(self.loader)} {text} {speed}', flush=True)
 
     @property
     def speed(self):
-        """{'img_per_s', 'seconds', 'data_wait'} of the finished loop; data_wait is a share."""
+        """{'img_per_s', 'seconds', 'data_wait'} of the finished loop; data_wait is a share. {} if
+        nothing was left to do.
+        """
+        if not self.num_images:
+            return {}
         seconds = max(self.seconds, 1e-9)
         return {
             'img_per_s': self.num_images / seconds,

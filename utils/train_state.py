@@ -7,26 +7,28 @@ from metrics import DIRECTIONS, is_lower_better
 from utils.errors import UserError, nearest
 from utils.logger import get_headline
 
+NO_BEST = {'epoch': 0, 'score': math.nan, 'scores': {}}
+
 
 class TrainState:
-    """Counts epochs and optimizer steps and keeps the best epoch."""
+    """Counts epochs, their batches and optimizer steps, and keeps the best epoch."""
 
     def __init__(self, args, scores):
         """`scores` are the names of the scores that validation gives."""
         self.args, self.best_metric = args, select_best_metric(args, scores)
-        self.epoch = self.step = 0
+        self.epoch = self.step = 0  # finished epochs, optimizer steps since the start
+        self.batch = 0  # finished batches of the epoch that is not finished
         self.first_score = math.nan  # for --overfit of a score that is better when lower
-        self.best = {'epoch': 0, 'score': math.nan, 'scores': {}}
+        self.best = NO_BEST
 
-    def update_best(self, scores):
-        """Takes the scores of the finished epoch; returns whether it is the best so far.
+    def count_step(self):
+        """A step is done: its batch is not read again when training resumes."""
+        self.step += 1
+        self.batch += 1
 
-        FloatingPointError if its training loss is not finite.
-        """
-        if not math.isfinite(scores['train/loss']):
-            loss = f'the training loss of epoch {self.epoch} is {scores["train/loss"]}'
-            advice = 'lower --lr or set --clip_grad; earlier checkpoints are intact'
-            raise FloatingPointError(f'{loss}: {advice}')
+    def finish_epoch(self, scores):
+        """Counts the epoch and takes its scores; returns whether it is the best so far."""
+        self.epoch, self.batch = self.epoch + 1, 0
         score = scores.get(f'val/{self.best_metric}', math.nan)
         if f'val/{self.best_metric}' in scores and not math.isfinite(score):
             line = f'val {self.best_metric} of epoch {self.epoch} is {score}: it cannot be the best'
@@ -71,8 +73,8 @@ class TrainState:
         return lines or [f'finished: epoch {self.epoch}, never validated']
 
     def list_checkpoints(self):
-        """The files that the finished epoch's checkpoint goes to; last.pth comes last, because
-        resuming starts from it.
+        """The files that the finished epoch's checkpoint goes to; last.pth comes last: with it
+        the epoch is done, and before it the others stand.
         """
         names = []
         if self.best['epoch'] == self.epoch:
@@ -80,6 +82,10 @@ class TrainState:
         if self.is_due(self.args.save_freq):
             names.append(f'{self.epoch:04d}_{self.step:08d}.pth')
         return [*names, 'last.pth']
+
+    def is_step_due(self):
+        """Whether --save_steps saves after this step."""
+        return bool(self.args.save_steps) and self.step % self.args.save_steps == 0
 
     def is_due(self, freq):
         """Whether what happens every `freq` epochs happens in this one; 0: never."""
@@ -90,6 +96,7 @@ class TrainState:
         return {
             'epoch': self.epoch,
             'epochs': self.args.epochs,
+            'step': self.step,
             'best_metric': self.best_metric,
             'lower_is_better': [n for n in ('loss', *DIRECTIONS) if is_lower_better(n)],
             'best': self.best,
@@ -97,13 +104,14 @@ class TrainState:
 
     def state_dict(self):
         """What a checkpoint keeps of it."""
-        state = {'epoch': self.epoch, 'step': self.step, 'best': self.best}
-        return state | {'first_score': self.first_score}
+        names = ('epoch', 'step', 'batch', 'best', 'best_metric', 'first_score')
+        state = {name: getattr(self, name) for name in names}
+        return state | {'is_lower_better': is_lower_better(self.best_metric)}
 
     def load_state_dict(self, state):
         """Takes over what `state_dict` returned."""
         self.epoch, self.step, self.best = state['epoch'], state['step'], state['best']
-        self.first_score = state.get('first_score', math.nan)
+        self.batch, self.first_score = state.get('batch', 0), state.get('first_score', math.nan)
 
 
 def select_best_metric(args, scores):

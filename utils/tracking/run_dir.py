@@ -19,7 +19,7 @@ from utils.errors import BusyError, UserError
 # What a run and its evaluations write. run.json is removed last, because it lists the others.
 FILES = ('args.txt', 'log.csv', 'code', 'uncommitted.diff', 'last.pth', 'best.pth', 'run.json')
 RESULTS = ('results.csv', '.results.csv.lock')
-NUMBERED = re.compile(r'\d{4,}_\d{8,}\.pth')  # epoch and step
+NUMBERED = re.compile(r'\d{4,}_(\d{8,})\.pth')  # epoch and step
 EVENTS = re.compile(r'events\.out\.tfevents\.[^/]*')
 
 
@@ -28,28 +28,50 @@ class RunDir:
 
     def __init__(self, path):
         self.path, self.lock = Path(path), Path(path) / '.lock'
+        self.replaced = self.path / '.replaced'  # the run before, until this one has a checkpoint
         paths = (self.path / name for name in FILES)
         self.args, self.log, self.code, self.diff, self.last, self.best, self.run_json = paths
 
-    def list_numbered(self):
-        """The numbered checkpoints, oldest first."""
-        return sorted(p for p in self.path.glob('*.pth') if NUMBERED.fullmatch(p.name))
+    def list_checkpoints(self):
+        """The checkpoints that are here: last.pth, best.pth, the numbered ones newest first."""
+        numbered = [p for p in self.path.glob('*.pth') if get_step(p.name)]
+        numbered.sort(key=lambda path: -get_step(path.name))
+        return [p for p in (self.last, self.best) if p.exists()] + numbered
 
-    def has_checkpoint(self):
-        """Whether there is anything to resume."""
-        return self.last.exists() or self.best.exists() or bool(self.list_numbered())
+    def prune(self, step, keep):
+        """Of the numbered checkpoints that run.json lists, up to a step, only the newest `keep`
+        stay; 0 keeps all.
+        """
+        names = [n for n in self.read_record().get('files', []) if 0 < get_step(n) <= step]
+        for name in sorted(names, key=get_step)[:-keep] if keep else []:
+            (self.path / name).unlink(missing_ok=True)
+
+    def measure_events(self):
+        """{name: bytes} of the TensorBoard files."""
+        paths = [path for path in self.list_files() if EVENTS.fullmatch(path.name)]
+        return {path.name: path.stat().st_size for path in paths}
+
+    def trim_events(self, sizes):
+        """Makes the TensorBoard files that run.json lists what `measure_events` returned; None
+        changes nothing.
+        """
+        if sizes is None:
+            return
+        for name in set(self.measure_events()) & set(self.read_record().get('files', [])):
+            if name not in sizes:
+                (self.path / name).unlink()
+            elif (self.path / name).stat().st_size > sizes[name]:
+                os.truncate(self.path / name, sizes[name])
 
     def list_files(self):
         """The files that are here, hidden ones such as the lock left out."""
         return list(self.path.glob('[!.]*'))
 
-    def list_written(self):
-        """The names of what this run writes, for run.json."""
-        names = [path.name for path in self.list_files()]
-        return [n for n in names if NUMBERED.fullmatch(n) or EVENTS.fullmatch(n)] + [
-            *RESULTS,
-            *FILES,
-        ]
+    def list_written(self, foreign=()):
+        """The names of what this run writes, for run.json, without those that others left here."""
+        names = [path.name for path in self.list_files() if path.name not in foreign]
+        own = [n for n in names if NUMBERED.fullmatch(n) or EVENTS.fullmatch(n)]
+        return [*own, *RESULTS, *FILES]
 
     def read_record(self):
         """The content of run.json; {} if it is missing or damaged."""
@@ -61,21 +83,59 @@ class RunDir:
             del record['files']
         return record
 
-    def clear(self):
-        """Removes what run.json lists, and the results of the checkpoints among it; no more."""
-        listed = self.read_record().get('files')
-        names = [name for name in self.list_written() if name in listed] if listed else []
+    def list_foreign(self):
+        """The names of the files that are here and that run.json does not list."""
+        listed = self.read_record().get('files', [])
+        return {path.name for path in self.list_files() if path.name not in listed}
+
+    def list_own(self):
+        """The paths of what run.json lists and of the results of the checkpoints among it."""
+        listed = self.read_record().get('files') or []
+        names = [name for name in self.list_written() if name in listed]
         results = [Path(name).stem for name in names if name.endswith('.pth')]
-        for path in (self.path / name for name in [*results, *names]):
-            if path.is_dir() and not path.is_symlink():
-                shutil.rmtree(path)
-            else:
-                path.unlink(missing_ok=True)
+        return [p for p in (self.path / n for n in [*results, *names]) if os.path.lexists(p)]
+
+    def clear(self):
+        """Removes what is this run's own; no more."""
+        for path in self.list_own():
+            remove(path)
+
+    def set_aside(self):
+        """Moves what is this run's own to .replaced; if there is a run already, removes it, for
+        it is one that was killed before its first step was saved.
+        """
+        if (self.replaced / 'run.json').exists():
+            self.clear()
+        for path in self.list_own():
+            self.replaced.mkdir(exist_ok=True)
+            path.rename(self.replaced / path.name)
+
+    def restore(self):
+        """Moves the run in .replaced back, in the place of the one that is here."""
+        self.clear()
+        for path in sorted(self.replaced.glob('*'), key=lambda p: p.name == 'run.json'):
+            path.rename(self.path / path.name)
+        if self.replaced.exists():
+            self.replaced.rmdir()
 
     def clear_half_written(self):
         """Removes what a save that was killed left behind."""
         for path in self.path.glob('.*.pth.*.tmp'):
             path.unlink()
+
+
+def get_step(name):
+    """The optimizer step in the name of a numbered checkpoint; 0 for any other name."""
+    match = NUMBERED.fullmatch(str(name))
+    return int(match[1]) if match else 0
+
+
+def remove(path):
+    """Removes a file, a link or a directory, if it is there; no link is followed."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def get_train_model_dir(args):
@@ -106,20 +166,19 @@ def claim_run(args):
     run_dir = RunDir(get_train_model_dir(args))
     check_unused(run_dir, args)  # before the lock leaves a file there
     with undo_on_error(run_dir.path), lock_run(run_dir):
+        if run_dir.replaced.exists() and not run_dir.run_json.exists():
+            run_dir.restore()  # an --overwrite was killed while it moved files
         check_unused(run_dir, args)
         yield
 
 
 def check_unused(run_dir, args):
     """UserError if the directory holds somebody else's files, or a run that must stay."""
-    has_run, record = run_dir.has_checkpoint(), run_dir.read_record()
+    has_run, record = bool(run_dir.list_checkpoints()), run_dir.read_record()
     is_foreign = run_dir.list_files() and 'files' not in record
     if is_foreign and (args.overwrite or not (has_run or run_dir.run_json.exists())):
         advice = 'choose another --model_dir or --save_prefix, or delete them yourself'
         raise UserError(f'{run_dir.path.absolute()} holds files that no run.json lists: {advice}')
-    if args.resume and has_run and not run_dir.last.exists():
-        advice = 'copy the checkpoint to continue from to last.pth'
-        raise UserError(f'{run_dir.path.absolute()} has checkpoints, but no last.pth: {advice}')
     if has_run and not (args.resume or args.overwrite):
         advice = '--resume continues it, another --save_prefix keeps it, --overwrite deletes it'
         raise UserError(f'{run_dir.path} already holds a run: {advice}')

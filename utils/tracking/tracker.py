@@ -15,7 +15,14 @@ from utils.tracking import sources
 from utils.tracking.drift import find_drift
 from utils.tracking.probe import probe_model
 from utils.tracking.provenance import describe_parent, digest_sample, get_provenance
-from utils.tracking.run_dir import RunDir, claim_run, get_time, get_train_model_dir, undo_on_error  # noqa: F401
+from utils.tracking.run_dir import (
+    RunDir,
+    claim_run,  # noqa: F401
+    get_time,
+    get_train_model_dir,
+    remove,
+    undo_on_error,  # noqa: F401
+)
 
 CODE = sources.read_sources()  # while the program is imported: what is edited later does not run
 
@@ -31,7 +38,8 @@ class Tracker:
         """
         self.args, self.evaluator, self.compared = args, evaluator, compared
         self.run_dir = RunDir(get_train_model_dir(args)) if train_loader else None
-        self.record = {}  # the content of run.json
+        self.record, self.foreign = {}, set()  # content of run.json; files that others left here
+        self.is_kept = False  # whether a step of this run is saved
         datasets = {'val': (args.val_list, evaluator.loader.samples)}
         if train_loader:
             datasets['train'] = (args.train_list, train_loader.samples)
@@ -44,8 +52,11 @@ class Tracker:
 
     def get_state(self):
         """What a checkpoint keeps; the probe runs with the current weights."""
-        self.evaluator.model.eval()
+        model = self.evaluator.model
+        was_training = model.training
+        model.eval()
         probe = probe_model(self.evaluator.step, self.evaluator.loader.device, self.args)
+        model.train(was_training)
         probe['sample'] = self.sample
         return {'provenance': self.provenance, 'code': self.code, 'probe': probe}
 
@@ -62,48 +73,79 @@ class Tracker:
         print(*drift.describe(*names), sep='\n', flush=True)
         return drift
 
-    def continue_from(self, checkpoint, state):
-        """Keeps how a resumed run ran before, and prints what has changed since.
+    def continue_from(self, checkpoint):
+        """Keeps how a resumed run ran before, and prints what has changed since; returns whether
+        its validation list is still the same.
 
-        A run that was stopped between its last epoch and its end is marked as finished.
+        UserError if its training list is not.
         """
-        drift, stored = self.print_drift(checkpoint), checkpoint['provenance']
-        # A flat list: what the checkpoint has under 'earlier' comes before it, not inside it.
-        until = {'earlier': [], 'until_epoch': state.epoch, 'changes': drift.describe()}
-        earlier = [*stored['earlier'], stored | until]
-        self.provenance |= {'parent': stored['parent'], 'earlier': earlier}
-        if state.is_finished():
-            print(f'{self.run_dir.path} is finished: increase --epochs to continue')
-            self.record = self.run_dir.read_record()
-            if self.record.get('status') not in ('finished', None):
-                self.update(state, status='finished', error='', end=get_time())
+        drift, stored = self.print_drift(checkpoint), checkpoint.get('provenance')
+        if 'train data' in drift.changes and not self.args.allow_changes:
+            line = drift.findings['train data'].lines[0]
+            raise UserError(f'--resume with another training list ({line}): give --allow_changes')
+        if stored:  # a flat list: what the checkpoint has under 'earlier' comes before it
+            until = {'earlier': [], 'until_epoch': checkpoint['epoch'], 'changes': drift.describe()}
+            earlier = [*stored['earlier'], stored | until]
+            self.provenance |= {'parent': stored['parent'], 'earlier': earlier}
+        return not stored or drift.trained is not None and 'data' not in drift.changes
+
+    def mark_finished(self, state):
+        """Says that nothing is left to train, and marks a run that was killed just before so."""
+        print(f'{self.run_dir.path} is finished: increase --epochs to continue')
+        self.record = self.run_dir.read_record()
+        if self.record.get('status') not in ('finished', None):
+            self.update(status='finished', error='', end=get_time(), **state.describe())
 
     @contextmanager
     def open(self, state):
         """Starts or continues the run's directory; on leaving, run.json says how the run ended.
 
-        A new run first removes what an earlier one left there.
+        The run that --overwrite replaces is removed when the first step of this one is saved; if
+        it fails before, the former is back.
         """
         self.run_dir.path.mkdir(parents=True, exist_ok=True)
-        if state.epoch == 0:
-            self.run_dir.clear()
+        self.is_kept = state.step > 0
+        if not self.is_kept:
+            self.run_dir.set_aside()
         self.run_dir.clear_half_written()
-        self.update(state, status='running', args=vars(self.args), **self.provenance)
+        self.foreign = self.run_dir.list_foreign()
+        facts = {'args': vars(self.args), **self.provenance, **state.describe()}
+        self.update(status='running', **facts)
         try:
             sources.write_sources(self.code, self.run_dir.code)
             sources.write_diff(self.run_dir.diff, self.provenance['git'])
             yield
-            self.update(state, status='finished', end=get_time())
+            self.update(status='finished', end=get_time())
         except BaseException as error:
+            is_mistake = isinstance(error, UserError) or self.run_dir.replaced.exists()
+            if is_mistake and not self.is_kept:
+                self.run_dir.restore()
+                raise
             is_stop = isinstance(error, KeyboardInterrupt | SystemExit)
             how = {} if is_stop else {'error': f'{type(error).__name__}: {error}'}
             status = 'stopped' if is_stop else 'failed'
-            self.update(state, status=status, end=get_time(), **how)
+            self.update(status=status, end=get_time(), **how)
             raise
 
-    def update(self, state, **facts):
-        """Keeps in run.json how far the run is; a reader sees the old file or the new one."""
-        self.record |= facts | state.describe() | {'files': self.run_dir.list_written()}
+    @contextmanager
+    def saving(self, state, names):
+        """While the checkpoints `names` are written: run.json lists them before, and what they
+        replace is removed after.
+        """
+        self.update(names)
+        yield
+        self.update(**state.describe())
+        self.is_kept = self.is_kept or state.step > 0
+        if self.is_kept:
+            remove(self.run_dir.replaced)
+            self.run_dir.prune(state.step, self.args.keep)
+
+    def update(self, names=(), **facts):
+        """Adds facts to run.json, and lists the files that the run writes: those that are there,
+        and `names`.
+        """
+        files = dict.fromkeys([*names, *self.run_dir.list_written(self.foreign)])
+        self.record |= facts | {'files': list(files)}
         with replace_file(self.run_dir.run_json) as file:
             file.write(json.dumps(self.record, indent=2, default=str) + '\n')
 

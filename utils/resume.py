@@ -1,0 +1,196 @@
+"""What a checkpoint keeps of training; --resume: which one training continues from, and which
+options may change.
+"""
+
+import math
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from metrics import is_lower_better
+from utils.checkpoint import load_checkpoint, save_checkpoint, unwrap
+from utils.errors import UserError, one_line
+from utils.files import read_rows
+from utils.optim import apply_changes
+from utils.tracking.run_dir import RunDir, get_step
+from utils.train_state import NO_BEST
+
+# What a checkpoint keeps beside the weights and TrainState.
+STATEFUL = ('optimizer', 'scheduler', 'scaler', 'logger')
+
+
+@dataclass
+class Resumed:
+    """A checkpoint to continue from, its file, and the epoch that best.pth holds (0: none)."""
+
+    checkpoint: dict
+    path: Path
+    best_epoch: int = 0
+
+
+def get_state(trainer, scores):
+    """The dict that a checkpoint holds: tensors and plain types only."""
+    return {
+        'model': unwrap(trainer.model).state_dict(),
+        'ema': trainer.average.module.state_dict(),  # without --ema the same tensors, stored once
+        **{name: getattr(trainer, name).state_dict() for name in STATEFUL},
+        'args': vars(trainer.args),
+        'metrics': scores,
+        'num_batches': len(trainer.train_loader),
+        **trainer.state.state_dict(),
+        **trainer.tracker.get_state(),
+    }
+
+
+def load_state(trainer, resumed):
+    """Restores a checkpoint, to continue after its batch, with the options of today."""
+    checkpoint, args, num_batches = resumed.checkpoint, trainer.args, len(trainer.train_loader)
+    with explain_mismatch(resumed.path):
+        unwrap(trainer.model).load_state_dict(checkpoint['model'])
+        trainer.average.module.load_state_dict(checkpoint['ema'])
+        trainer.average.n_averaged.fill_(checkpoint['step'])
+        for name in STATEFUL:
+            if checkpoint.get(name):  # the scaler of a run without fp16 has {}
+                getattr(trainer, name).load_state_dict(checkpoint[name])
+        trainer.state.load_state_dict(checkpoint)
+    ratio = num_batches / checkpoint.get('num_batches', num_batches)  # with another batch size
+    trainer.state.batch = int(trainer.state.batch * ratio)
+    num_steps = round(trainer.scheduler.last_epoch * ratio)
+    apply_changes(trainer.optimizer, trainer.scheduler, checkpoint['args'], args, num_steps)
+    is_same_list = trainer.tracker.continue_from(checkpoint)
+    if not args.replay:
+        restore_files(trainer.state, resumed, trainer.logger.run_dir, is_same_list)
+    args.load_model_path = checkpoint['args']['load_model_path']  # for args.txt
+
+
+def find_newest(args, model_dir, allowed):
+    """The Resumed that --resume continues from, the newest checkpoint that loads; for --replay the
+    newest one before that batch. None without --resume, or if there is no checkpoint.
+
+    UserError if there are checkpoints and none can be used, or for a change that is not `allowed`.
+    """
+    if not args.resume:
+        return None
+    newest = walk_back(RunDir(model_dir), args.replay)
+    if newest:
+        check_changes(args, newest.checkpoint, allowed)
+    return newest
+
+
+def walk_back(run_dir, before):
+    """The Resumed of the newest checkpoint that loads, if `before` is (epoch, batch) of one before
+    that; says which.
+    """
+    paths, newest, best_epoch, position = run_dir.list_checkpoints(), None, 0, (-1,)
+    for path in paths:
+        if newest and 0 < get_step(path.name) <= position[1]:
+            break  # they come newest first
+        try:
+            checkpoint = load_training(path)
+        except UserError as error:
+            print(f'warning: {error}; looking for another one')
+            continue
+        if path == run_dir.best:
+            best_epoch = checkpoint['epoch']
+        own = checkpoint['epoch'], checkpoint['step'], checkpoint.get('batch', 0)
+        is_before = not before or (own[0] + 1, own[2] + 1) <= tuple(before)
+        if own > position and is_before:
+            newest, position = Resumed(checkpoint, path), own
+    if newest:
+        newest.best_epoch = best_epoch
+        print(f'resuming from {newest.path}: epoch {position[0] + 1}, batch {position[2] + 1}')
+    elif paths:
+        place = f' before epoch {before[0]}, batch {before[1]}' if before else ''
+        advice = 'nothing was changed; --overwrite starts the run again'
+        names = ', '.join(path.name for path in paths)
+        raise UserError(f'{run_dir.path.absolute()}: no checkpoint{place} in {names}; {advice}')
+    elif before:
+        raise UserError(f'--replay: {run_dir.path.absolute()} holds no checkpoint')
+    else:
+        print(f'no run to resume in {run_dir.path.absolute()}; starting')
+    return newest
+
+
+def load_training(path):
+    """The content of a checkpoint that training can continue from; UserError for any other."""
+    checkpoint = load_checkpoint(path)
+    missing = [name for name in ('model', 'optimizer', 'epoch', 'step') if name not in checkpoint]
+    if missing:
+        advice = '--load_model_path starts a new run from its weights'
+        raise UserError(f'checkpoint {path} holds no {missing[0]} to resume: {advice}')
+    return checkpoint
+
+
+def check_changes(args, checkpoint, allowed):
+    """UserError for options that a resumed run may not change; says which other changes apply.
+
+    `allowed` is {'impossible', 'refused' or 'applied': names of options}.
+    """
+    stored = checkpoint.get('args', {})
+    changes = {
+        kind: [
+            f'{name} {stored[name]} -> {getattr(args, name)}'
+            for name in names.split()
+            if name in stored and stored[name] != getattr(args, name)
+        ]
+        for kind, names in allowed.items()
+    }
+    if bool(stored.get('ema')) != bool(args.ema):
+        changes['impossible'].append(f'ema {stored.get("ema")} -> {args.ema}')
+    advice = 'another --save_prefix starts a new run, `@<run>/args.txt --resume` keeps the options'
+    if changes['impossible']:
+        raise UserError(f'--resume cannot change {", ".join(changes["impossible"])}: {advice}')
+    if changes['refused'] and not args.allow_changes:
+        listed = ', '.join(changes['refused'])
+        raise UserError(f'--resume would change {listed}: give --allow_changes; or {advice}')
+    if changes['refused'] or changes['applied']:
+        print('from the next step on:', ', '.join(changes['refused'] + changes['applied']))
+
+
+@contextmanager
+def explain_mismatch(path):
+    """A state that does not fit what is built now is a UserError, in one line."""
+    try:
+        yield
+    except (RuntimeError, ValueError, KeyError, TypeError) as error:
+        reason = one_line(error)[:300]
+        raise UserError(f'cannot resume from {path}: {reason}; nothing was changed') from error
+
+
+def restore_files(state, resumed, run_dir, is_same_list):
+    """Makes last.pth hold what training continues from, and best.pth the best epoch by today's
+    score, direction and list; if its weights are gone the search starts afresh, which is said.
+    """
+    if resumed.path != run_dir.last:
+        save_checkpoint(resumed.checkpoint, run_dir.last)
+    stored = resumed.checkpoint
+    metric = stored.get('best_metric', state.best_metric)
+    is_lower = is_lower_better(state.best_metric)
+    is_same = metric == state.best_metric and stored.get('is_lower_better', is_lower) == is_lower
+    found, reason = state.best, ''
+    if not is_same_list:
+        found, reason = NO_BEST, 'another validation list'
+    elif not is_same:
+        rows = [row for row in read_rows(run_dir.log) if int(row['epoch']) <= state.epoch]
+        found, reason = find_best(rows, state.best_metric, is_lower), 'another score or direction'
+    if found['epoch'] and found['epoch'] == stored['epoch'] != resumed.best_epoch:
+        save_checkpoint(stored, run_dir.best)
+    elif found['epoch'] != resumed.best_epoch and found['epoch']:
+        reason = f'best.pth holds epoch {resumed.best_epoch}, not the best, {found["epoch"]}'
+        found = NO_BEST
+    state.best = found
+    if reason:
+        result = f'epoch {found["epoch"]}, {found["score"]:.4f}, from log.csv'
+        print(f'best ({reason}): {result if found["epoch"] else "starts afresh"}')
+
+
+def find_best(rows, metric, is_lower):
+    """The best epoch among rows of log.csv, as TrainState.best; NO_BEST if none has the score."""
+    scores = [(float(row.get(f'val/{metric}') or 'nan'), int(row['epoch'])) for row in rows]
+    scores = [(score if is_lower else -score, epoch) for score, epoch in scores]
+    scores = [pair for pair in scores if math.isfinite(pair[0])]
+    if not scores:
+        return NO_BEST
+    score, epoch = min(scores)
+    score = score if is_lower else -score
+    return {'epoch': epoch, 'score': score, 'scores': {metric: score}}

@@ -17,6 +17,8 @@ from model.model_entry import forward_batch
 from options import get_train_args
 from train import Trainer
 from utils.checkpoint import save_checkpoint
+from utils.resume import get_state
+from utils.stop import check_finite
 from utils.tracking.sources import read_sources, write_sources
 from utils.tracking.tracker import Tracker
 
@@ -45,7 +47,7 @@ def print_start_cost(trainer, directory):
 
 def print_save_cost(trainer, directory):
     """Saves with and without what a checkpoint keeps for tracking, in turn."""
-    path, full = directory / 'x.pth', trainer.get_state({})
+    path, full = directory / 'x.pth', get_state(trainer, {})
     bare = {name: value for name, value in full.items() if name not in TRACKED}
     pairs = [
         [time_ms(lambda state=state: save_checkpoint(state, path)) for state in (full, bare)]
@@ -58,7 +60,26 @@ def print_save_cost(trainer, directory):
     print(
         f'save of {num_mb:.1f} MB: {bare_ms:.1f} ms, with tracking {full_ms:.1f} ms ({share:+.1%})'
     )
-    print(f'probe, once per epoch: {probe_ms:.1f} ms')
+    print(f'probe, once per checkpoint: {probe_ms:.1f} ms')
+
+
+def print_step_cost(trainer):
+    """What the check of loss and gradient norm is of a step, and a save is of an epoch."""
+    batch = next(iter(trainer.train_loader))
+    losses = trainer.update(batch)[1]
+    step_ms = time_ms(lambda: trainer.update(batch), 20)
+    check_ms = time_ms(lambda: check_finite(losses, batch, trainer.state, trainer.scaler), 1000)
+    print(
+        f'step: {step_ms:.1f} ms; check of loss and gradient norm: {check_ms / step_ms:.3%} of it'
+    )
+    epoch_ms, save_ms = time_ms(lambda: train_epoch(trainer), 3), time_ms(trainer.save, 20)
+    print(f'save: {save_ms:.1f} ms, {save_ms / epoch_ms:.2%} of an epoch of {epoch_ms:.0f} ms')
+
+
+def train_epoch(trainer):
+    """Trains the first epoch, again and again."""
+    trainer.state.batch = 0
+    trainer.train_per_epoch(1)
 
 
 def print_loop_cost(trainer):
@@ -72,9 +93,7 @@ def print_loop_cost(trainer):
             compute_loss(forward_batch(trainer.model, batch, args), batch, args)['loss'].backward()
             trainer.optimizer.step()
 
-    pairs = [
-        (time_ms(lambda: trainer.train_per_epoch(1)), time_ms(run_bare_loop)) for _ in range(5)
-    ]
+    pairs = [(time_ms(lambda: train_epoch(trainer)), time_ms(run_bare_loop)) for _ in range(5)]
     share = statistics.median(a / b for a, b in pairs) - 1
     print(f'epoch of {len(loader)} steps: {share:+.1%} against a bare loop without metrics')
 
@@ -87,9 +106,10 @@ def main(directory, options):
     args = get_train_args([*lists, *demo, f'--model_dir={directory}/run', *options])
     trainer = Trainer(args)
     print_start_cost(trainer, directory)
-    with trainer.logger.open():
+    with trainer.tracker.open(trainer.state), trainer.logger.open():
         print_loop_cost(trainer)
-    print_save_cost(trainer, directory)
+        print_step_cost(trainer)
+        print_save_cost(trainer, directory)
 
 
 if __name__ == '__main__':

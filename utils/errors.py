@@ -47,8 +47,9 @@ def one_line(error):
 
 
 def plural(number, noun):
-    """'1 file', '2 files'."""
-    return f'{number} {noun}{"s" * (number != 1)}'
+    """'1 file', '2 files', '2 batches'."""
+    ending = '' if number == 1 else 'es' if noun.endswith('tch') else 's'
+    return f'{number} {noun}{ending}'
 
 
 @contextmanager

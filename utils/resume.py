@@ -3,13 +3,14 @@ options may change.
 """
 
 import math
+import sys
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from metrics import is_lower_better
 from utils.checkpoint import load_checkpoint, save_checkpoint, unwrap
-from utils.errors import UserError, one_line
+from utils.errors import UserError, one_line, plural
 from utils.files import read_rows
 from utils.optim import apply_changes
 from utils.tracking.run_dir import RunDir, get_step
@@ -88,7 +89,7 @@ def walk_back(run_dir, before):
         try:
             checkpoint = load_training(path)
         except UserError as error:
-            print(f'warning: {error}; looking for another one')
+            print(f'warning: {error}; looking for another one', file=sys.stderr)
             continue
         if path == run_dir.best:
             best_epoch = checkpoint['epoch']
@@ -98,7 +99,8 @@ def walk_back(run_dir, before):
             newest, position = Resumed(checkpoint, path), own
     if newest:
         newest.best_epoch = best_epoch
-        print(f'resuming from {newest.path}: epoch {position[0] + 1}, batch {position[2] + 1}')
+        within = f', {plural(position[2], "batch")} of the next' if position[2] else ''
+        print(f'resuming from {newest.path}: {plural(position[0], "epoch")} done{within}')
     elif paths:
         place = f' before epoch {before[0]}, batch {before[1]}' if before else ''
         advice = 'nothing was changed; --overwrite starts the run again'

@@ -2,7 +2,7 @@
 # Serves the curves and pictures of every run on http://localhost:6006.
 source "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
 
-"$PYTHON" -m tensorboard.main \
+exec "$PYTHON" -m tensorboard.main \
     --logdir checkpoints \
     --samples_per_plugin images=100 \
     "$@"

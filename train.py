@@ -17,7 +17,7 @@ from eval import Evaluator
 from loss import compute_loss
 from metrics import compute_metrics
 from model.model_entry import forward_batch, select_model
-from utils.checkpoint import load_checkpoint, unwrap
+from utils.checkpoint import load_checkpoint
 from utils.errors import one_line_errors
 from utils.logger import Logger, print_epoch
 from utils.optim import select_average, select_optimizer, select_scaler, select_scheduler
@@ -28,6 +28,7 @@ from utils.torch_utils import seed_step, set_up_torch, split_batch
 from utils.tracking.tracker import Tracker, claim_run
 from utils.train_state import TrainState
 from utils.viz import gen_imgs_to_write
+from utils.weights import unwrap
 
 MAX_PICTURES = 8  # per epoch and list in TensorBoard
 

@@ -6,10 +6,11 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from utils.checkpoint import get_weights, load_checkpoint, load_match_dict, load_strict
+from utils.checkpoint import load_checkpoint
 from utils.errors import UserError, choose
 from utils.torch_utils import normalize, select_device
 from utils.tracking.tracker import advise_snapshot
+from utils.weights import get_weights, load_match_dict, load_strict
 
 MODELS = {
     'base_model': 'model.base.unet:UNet',

@@ -14,9 +14,10 @@ from data.list_dataset import ListDataset
 from data.list_file import ListFile
 from options import get_test_args, get_train_args
 from train import Trainer, main
-from utils.checkpoint import get_weights, load_checkpoint, load_match_dict
+from utils.checkpoint import load_checkpoint
 from utils.errors import UserError, one_line_errors
 from utils.optim import select_average
+from utils.weights import get_weights, load_match_dict
 
 SIZE = 48, 64
 

@@ -1,14 +1,19 @@
 """Checkpoints: written whole or not at all, loaded only when sound, never running code."""
 
+import math
 import pickle
+import re
 import zipfile
 
+import numpy as np
 import pytest
 import torch
 
 from utils import checkpoint
-from utils.checkpoint import get_weights, load_checkpoint, save_checkpoint
+from utils.checkpoint import TRACKED, load_checkpoint, save_checkpoint
+from utils.errors import UserError
 from utils.files import replace_file
+from utils.weights import get_weights
 
 
 @pytest.fixture
@@ -49,18 +54,173 @@ def test_two_processes_that_write_one_file_do_not_disturb_each_other(tmp_path, m
     assert path.read_text() == 'one'
 
 
+def holds_the_weights(path):
+    """Whether a file loads as it was saved; False if it is refused in one line."""
+    try:
+        state = load_checkpoint(path)
+    except UserError as error:
+        assert '\n' not in str(error)
+        return False
+    assert torch.equal(state['model']['w'], torch.arange(5000.0))
+    assert state['epoch'] == 3
+    return True
+
+
 def test_every_flipped_bit_is_caught_or_harmless(path):
+    content, random = path.read_bytes(), np.random.default_rng(0)
+    # Anywhere, and in the headers of the archive, which are at its beginning and end.
+    positions = [*random.integers(len(content), size=60), *range(150), *range(-500, 0, 3)]
+    results = []
+    for position in positions:
+        flipped = bytearray(content)
+        flipped[position] ^= 1 << random.integers(8)
+        path.write_bytes(flipped)
+        results.append(holds_the_weights(path))
+    assert 0 < sum(results) < len(results)
+
+
+@pytest.mark.parametrize('share', [0, 0.01, 0.5, 0.9, 0.99, 0.999])
+def test_a_file_that_ends_early_or_in_zeros_is_refused(path, share):
     content = path.read_bytes()
-    expected = torch.arange(5000.0)
-    for position in range(50, len(content), len(content) // 60):
-        path.write_bytes(
-            content[:position] + bytes([content[position] ^ 16]) + content[position + 1 :]
-        )
-        try:
-            state = load_checkpoint(path)
-        except ValueError:
-            continue
-        assert torch.equal(state['model']['w'], expected)
+    kept = content[: int(share * len(content))]
+    for rest in (b'', bytes(len(content) - len(kept))):
+        path.write_bytes(kept + rest)
+        assert not holds_the_weights(path)
+
+
+@pytest.mark.parametrize('value', [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize('part', ['model', 'ema'])
+def test_weights_that_are_not_finite_are_not_saved_and_the_old_file_stands(path, part, value):
+    weights = {'w': torch.ones(3), 'num': torch.tensor(3), 'empty': torch.ones(0)}
+    bad = weights | {'head.weight': torch.tensor([1.0, value], dtype=torch.float16)}
+    state = {'model': weights, 'ema': weights} | {part: bad}
+    with pytest.raises(FloatingPointError, match=rf'{part}: head\.weight'):
+        save_checkpoint(state, path)
+    assert holds_the_weights(path)
+    assert list(path.parent.iterdir()) == [path]
+    save_checkpoint({'model': weights, 'ema': weights}, path)
+
+
+def test_a_small_file_that_unpacks_to_a_large_one_is_refused_before_it_is_read(path):
+    with zipfile.ZipFile(path) as archive:
+        members = {info.filename: archive.read(info) for info in archive.infolist()}
+    with zipfile.ZipFile(path, 'w', zipfile.ZIP_DEFLATED) as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+        archive.writestr('archive/data/9', bytes(50_000_000))
+    assert path.stat().st_size < 1_000_000
+    with pytest.raises(UserError, match='unpacks to'):
+        load_checkpoint(path)
+
+
+OWN = {
+    'model': {'w': torch.ones(2)},
+    'ema': {'w': torch.ones(2)},
+    'args': {'lr': 0.1, 'metrics': ['miou'], 'resume': False},
+    'metrics': {'val/miou': 0.5},
+    'epoch': 1,
+    'step': 2,
+    'best': {'epoch': 1, 'score': math.nan, 'scores': {'miou': 0.5}},
+    'code': {'a/b.py': 'x'},
+    'probe': {'answer': torch.ones(2), 'device': 'CPU', 'sample': 'abc'},
+    'provenance': {
+        **{'command': '', 'directory': '/', 'versions': {}, 'earlier': [], 'parent': None},
+        'data': {'val': {'list': 'a.txt', 'samples': 3}},
+    },
+}
+
+
+@pytest.mark.parametrize(
+    'change',
+    [
+        {'args': [1]},
+        {'args': {3: 1}},
+        {'epoch': 'three'},
+        {'step': None},
+        {'epoch': True},
+        {'ema': 0.999},
+        {'metrics': None},
+        {'metrics': {'val/miou': '0.5'}},
+        {'best': {'epoch': 1}},
+        {'probe': {'device': 'CPU', 'sample': ''}},
+        {'provenance': {}},
+        {'provenance': OWN['provenance'] | {'data': {'val': {'list': 3, 'samples': 3}}}},
+        {'code': {'a.py': 3}},
+        {'code': {'../a.py': ''}},
+        {'code': {'/a.py': ''}},
+        {'code': {'a/../../b.py': ''}},
+        {'code': {'a//b.py': ''}},
+        {'code': {'a\\b.py': ''}},
+        {'code': {'a\0.py': ''}},
+        {'code': {'': ''}},
+        {'code': {'.': ''}},
+    ],
+    ids=str,
+)
+def test_a_malformed_file_of_ours_is_one_line_and_the_same_name_of_others_is_left_out(
+    tmp_path, change
+):
+    path, state = tmp_path / 'a.pth', OWN | change
+    torch.save({'format_version': 1} | state, path)
+    with pytest.raises(UserError, match=f'malformed.*{next(iter(change))}') as error:
+        load_checkpoint(path)
+    assert '\n' not in str(error.value)
+    torch.save(state, path)
+    loaded = load_checkpoint(path)
+    assert next(iter(change)) not in loaded
+    assert get_weights(loaded)['w'].tolist() == [1, 1]
+
+
+def test_a_sound_file_of_ours_loads_whole(tmp_path):
+    save_checkpoint(OWN, tmp_path / 'a.pth')
+    assert load_checkpoint(tmp_path / 'a.pth').keys() == OWN.keys() | {'format_version'}
+
+
+@pytest.mark.parametrize('part', TRACKED)
+def test_a_file_with_a_probe_that_lacks_another_part_is_malformed(tmp_path, part):
+    save_checkpoint({k: v for k, v in OWN.items() if k != part}, tmp_path / 'a.pth')
+    with pytest.raises(UserError, match=f'malformed.*{part}'):
+        load_checkpoint(tmp_path / 'a.pth')
+
+
+@pytest.mark.parametrize('version', ['1', None, 2])
+def test_a_version_that_is_none_of_ours_is_one_line(tmp_path, version):
+    torch.save({'format_version': version, 'model': {}}, tmp_path / 'a.pth')
+    with pytest.raises(UserError, match='format_version|newer'):
+        load_checkpoint(tmp_path / 'a.pth')
+
+
+def save_evil(path, canary, how):
+    """A file that would make the canary if it were unpickled, in one of three formats."""
+    state = {'model': {'w': torch.ones(1)}, 'args': Evil(canary)}
+    if how == 'pickle':
+        path.write_bytes(pickle.dumps(state['args']))
+    else:
+        torch.save(state, path, _use_new_zipfile_serialization=how == 'zip')
+
+
+@pytest.mark.parametrize('how', ['zip', 'legacy', 'pickle'])
+def test_code_is_named_and_never_run_and_the_advice_is_ours(tmp_path, how):
+    canary, path = tmp_path / 'canary', tmp_path / 'evil.pth'
+    save_evil(path, canary, how)
+    with pytest.raises(UserError, match=r'code \(\w+\.open\).*torch\.save\(') as error:
+        load_checkpoint(path)
+    assert 'weights_only' not in str(error.value)
+    assert not canary.exists()
+
+
+def test_torchscript_and_whole_modules_are_refused_without_torchs_advice(tmp_path):
+    path = tmp_path / 'a.pth'
+    for save in (
+        lambda: torch.jit.script(torch.nn.Linear(2, 2)).save(path),
+        lambda: torch.save(torch.nn.Linear(2, 2), path),
+        lambda: path.write_bytes(b'\x80\x02}q\x00.'),
+    ):
+        save()
+        with pytest.raises(UserError) as error:
+            load_checkpoint(path)
+        assert not re.search('weights.only', str(error.value), re.IGNORECASE)
+        assert '\n' not in str(error.value)
 
 
 class Evil:

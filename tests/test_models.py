@@ -17,9 +17,10 @@ from model.model_entry import MODELS, equip_multi_gpu, forward_batch, select_mod
 from model.submodules import TorchvisionSegmenter
 from options import get_test_args
 from train import Trainer
-from utils.checkpoint import load_checkpoint, load_match_dict, load_strict, unwrap
+from utils.checkpoint import load_checkpoint
 from utils.torch_utils import denormalize, normalize
 from utils.tracking.probe import gen_probe_batch, probe_model
+from utils.weights import load_match_dict, load_strict, unwrap
 
 # Each entry of the registry; all but the small one take more than 3 s.
 ENTRIES = [

@@ -1,14 +1,22 @@
-"""Checkpoints, written whole or not at all: one dict of tensors and plain types; their weights."""
+"""Checkpoints: one dict of tensors and plain types, written whole or not at all, checked when read.
+
+A file may come from anywhere: nothing of it is run, and what the rest of the project relies on is
+checked here, once.
+"""
 
 import io
+import math
 import pickle
 import re
+import warnings
 import zipfile
 from collections import OrderedDict
+from contextlib import suppress
+from pathlib import PurePosixPath
 
 import numpy as np
 import torch
-from torch import nn
+from torch.nn.utils import get_total_norm
 
 from utils.errors import UserError, check_readable, one_line
 from utils.files import replace_file
@@ -24,36 +32,140 @@ for package in ('numpy.core', 'numpy._core'):  # before and since numpy 2
     ]
 
 
+NUMBER = (int, float)
+# What training writes under a name: a type, types, or what a dict holds, '*' under every name.
+STRUCTURE = {
+    **dict.fromkeys(('model', 'ema', 'optimizer', 'scheduler', 'scaler'), dict),
+    **dict.fromkeys(('format_version', 'epoch', 'step', 'batch', 'num_batches'), int),
+    'best': {'epoch': int, 'score': NUMBER, 'scores': {'*': NUMBER}},
+    'best_metric': str,
+    'first_score': NUMBER,
+    'logger': {'sums': dict, 'counts': dict, 'events': {'*': int}},
+    'args': {'*': object},
+    'metrics': {'*': NUMBER},
+    'code': {'*': str},
+    'probe': {'answer': (torch.Tensor, str), 'device': str, 'sample': str},
+    'provenance': {
+        **{'command': str, 'directory': str, 'versions': dict, 'earlier': list},
+        'data': {'*': {'list': str, 'samples': int}},
+    },
+}
+TRACKED = ('args', 'metrics', 'code', 'provenance')  # are there if 'probe' is
+
+
 def save_checkpoint(state, path):
-    """Writes `state` to `path`; whatever happens, the old file or the new one is there, whole."""
+    """Writes `state` to `path`; whatever happens, the old file or the new one is there, whole.
+
+    FloatingPointError if a weight or buffer is not finite: nothing is written then.
+    """
+    check_weights(state)
     with replace_file(path, 'wb', is_synced=True) as file:
         torch.save({'format_version': FORMAT_VERSION, **state}, file)
+
+
+def check_weights(state):
+    """FloatingPointError if a tensor under 'model' or 'ema' is not finite; waits for a GPU once."""
+    tensors = {}  # by their memory: without --ema both hold the same
+    for part in ('ema', 'model'):
+        for name, tensor in state.get(part, {}).items():
+            if tensor.is_floating_point() and tensor.numel():
+                tensors[tensor.data_ptr(), tensor.shape] = f'{part}: {name}', tensor
+    largest = get_total_norm([tensor for _, tensor in tensors.values()], math.inf)
+    if not math.isfinite(largest):
+        names = [name for name, tensor in tensors.values() if not tensor.isfinite().all()]
+        listed = ', '.join(names[:5]) + (', ...' if len(names) > 5 else '')
+        advice = 'lower --lr or set --clip_grad; a mask of -inf: register_buffer(persistent=False)'
+        line = f'not finite, so not saved: {listed}; earlier checkpoints are intact'
+        raise FloatingPointError(f'{line}; {advice}')
 
 
 def load_checkpoint(path):
     """The dict in a checkpoint file, tensors on the CPU; code that a file may carry never runs.
 
-    UserError if the file is missing, damaged, not a checkpoint or of a newer format. The checksums
-    that torch.save wrote are checked here, because torch.load ignores them.
+    UserError if the file is missing, damaged, malformed, not a checkpoint or of a newer format.
     """
     path = check_readable(path, 'checkpoint')
     try:
-        damaged = zipfile.ZipFile(path).testzip() if zipfile.is_zipfile(path) else None
-        if damaged:
-            raise UserError(f'checkpoint {path} is damaged (in {damaged}): use an older one')
-        with torch.serialization.safe_globals(NUMPY):
+        if zipfile.is_zipfile(path):
+            check_archive(path)
+        with torch.serialization.safe_globals(NUMPY), warnings.catch_warnings():
+            warnings.simplefilter('ignore')  # about formats: what cannot be read is said below
             state = torch.load(path, map_location='cpu', weights_only=True)
     except UserError:
         raise
     except Exception as error:
-        code = re.search(r'Unsupported \w+: GLOBAL (\S+)', str(error))
-        reason = explain_code(path, code[1]) if code else one_line(error)[:200]
-        raise UserError(f'checkpoint {path} cannot be loaded: {reason}') from error
+        raise UserError(f'checkpoint {path} cannot be loaded: {explain(path, error)}') from error
     if not isinstance(state, dict):
         raise UserError(f'checkpoint {path} holds a {type(state).__name__}, expected a dict')
-    if state.get('format_version', 0) > FORMAT_VERSION:
+    return check_structure(state, path)
+
+
+def check_archive(path):
+    """UserError unless the archive is stored as torch.save does and its checksums, which torch.load
+    ignores, are right.
+    """
+    with zipfile.ZipFile(path) as archive:
+        num_bytes = sum(info.file_size for info in archive.infolist())
+        if num_bytes > path.stat().st_size:  # compressed: a small file could fill the memory
+            line = f'checkpoint {path} unpacks to {num_bytes:,} bytes, more than it has'
+            raise UserError(f'{line}: torch.save does not compress; save it again with torch.save')
+        damaged = archive.testzip()
+        if damaged:
+            raise UserError(f'checkpoint {path} is damaged (in {damaged}): use an older one')
+
+
+def check_structure(state, path):
+    """The state; UserError if this project wrote the file and a part is not what it writes. Of any
+    other file a part that only has the name of ours is left out.
+    """
+    names = [*(TRACKED if 'probe' in state else ()), *(name for name in STRUCTURE if name in state)]
+    faults = {name: find_fault(state.get(name), STRUCTURE[name]) for name in names}
+    if not faults.get('code'):
+        outside = [name for name in state.get('code', {}) if not is_inside(name)]
+        faults['code'] = f'holds the file {outside[0]!r}' if outside else ''
+    faults = {name: fault for name, fault in faults.items() if fault}
+    if 'format_version' not in state:
+        return {name: value for name, value in state.items() if name not in faults}
+    if faults:
+        lines = '; '.join(f'{name} {fault}' for name, fault in faults.items())
+        raise UserError(f'checkpoint {path} is malformed: {lines}')
+    if state['format_version'] > FORMAT_VERSION:
         raise UserError(f'checkpoint {path} was written by a newer version of this project')
     return state
+
+
+def find_fault(value, kind):
+    """What is wrong with a value that should be of a kind of STRUCTURE; '' if nothing is."""
+    types = dict if isinstance(kind, dict) else kind
+    if not isinstance(value, types) or isinstance(value, bool) and kind is not object:
+        return f'is a {type(value).__name__}'
+    for name, inner in kind.items() if isinstance(kind, dict) else ():
+        for key in value if name == '*' else [name]:
+            fault = find_fault(value.get(key), inner) if isinstance(key, str) else 'is no name'
+            if fault:
+                return f'[{key!r}] {fault}'
+    return ''
+
+
+def is_inside(name):
+    """Whether the name of a source file is a plain path below the project."""
+    path = PurePosixPath(name)
+    is_plain = name == str(path) != '.' and not {'\\', '\0'} & {*name}
+    return is_plain and not path.is_absolute() and '..' not in path.parts
+
+
+def explain(path, error):
+    """Why torch.load failed, in one line, without its advice to load the file unsafely."""
+    text = one_line(error)
+    code = re.search(r'Unsupported \w+: GLOBAL (\S+)', text)
+    name = code[1] if code else find_global(path)
+    if name:
+        return explain_code(path, name)
+    if re.search('weights.only', text, re.IGNORECASE):
+        text = text.partition('WeightsUnpickler error: ')[2].partition('. ')[0]
+        text = '' if re.search('weights.only', text, re.IGNORECASE) else text
+    advice = 'save the tensors alone: torch.save(model.state_dict(), path)'
+    return text[:200] or f'it is not a dict of tensors that torch.save wrote; {advice}'
 
 
 def explain_code(path, name):
@@ -69,6 +181,15 @@ def explain_code(path, name):
     return f'{place} code ({name}), which is never run; {advice}'
 
 
+def find_global(path):
+    """The first name that a plain pickle imports; '' for any other file."""
+    with path.open('rb') as file:
+        unpickler = InertUnpickler(file)
+        with suppress(Exception):  # whatever a file that is no pickle makes of itself
+            unpickler.load()
+    return (unpickler.names or [''])[0]
+
+
 class Inert:
     """Stands for an object of another type; building it does nothing."""
 
@@ -82,7 +203,12 @@ class Inert:
 class InertUnpickler(pickle.Unpickler):
     """Reads the structure of a pickle without importing or calling anything that it names."""
 
+    def __init__(self, file):
+        super().__init__(file)
+        self.names = []  # what it would import
+
     def find_class(self, module, name):
+        self.names.append(f'{module}.{name}')
         is_dict = (module, name) == ('collections', 'OrderedDict')
         return OrderedDict if is_dict else type(name, (Inert,), {'source': f'{module}.{name}'})
 
@@ -98,83 +224,3 @@ def find_key(value, name):
         if getattr(child, 'source', None) == name or rest:
             return f'[{key!r}]{rest}'
     return ''
-
-
-def get_weights(state):
-    """The state dict to evaluate or to start from: of this project the averaged weights if there
-    are any, else the dict with the most tensors, at whatever depth.
-    """
-    found, seen = [state], set()
-    for candidate in found:  # grows while it is walked
-        seen.add(id(candidate))
-        found += [v for v in candidate.values() if isinstance(v, dict) and id(v) not in seen]
-    own = [state[name] for name in ('ema', 'model') if isinstance(state.get(name), dict)]
-    weights = [{k: v for k, v in d.items() if torch.is_tensor(v)} for d in (own[:1] or found)]
-    return max(weights, key=len)
-
-
-def unwrap(model):
-    """The network itself, out of DataParallel and the like."""
-    return model.module if isinstance(model, nn.DataParallel) else model
-
-
-def load_match_dict(model, state_or_path):
-    """Loads every tensor that matches by name and shape; returns one line that reports the rest.
-
-    UserError if nothing matches. Weights may come from DataParallel or a compiled model.
-    """
-    is_path = not isinstance(state_or_path, dict)
-    state = get_weights(load_checkpoint(state_or_path)) if is_path else state_or_path
-    matching, report = match_state(model, state)
-    if not matching:
-        raise UserError(f'none of its {len(state)} tensors has a name and shape of this model')
-    unwrap(model).load_state_dict(matching, strict=False)
-    return report
-
-
-def load_strict(model, state):
-    """Loads every tensor and returns one line; UserError, and nothing loaded, if one differs."""
-    matching, report = match_state(model, state)
-    if not len(matching) == len(state) == len(unwrap(model).state_dict()):
-        raise UserError(f'these weights are of another model ({report}); see --load_not_strict')
-    unwrap(model).load_state_dict(matching)
-    return report.partition(', ')[0]
-
-
-def match_state(model, state):
-    """The part of a state dict that matches the model by name and shape, and one line about all."""
-    own = unwrap(model).state_dict()
-    state, note = align_names(own, {k.replace('_orig_mod.', ''): v for k, v in state.items()})
-    matching = {k: v for k, v in state.items() if k in own and own[k].shape == v.shape}
-    other = [k for k in state if k in own and k not in matching]
-    shapes = [f'{k} {tuple(state[k].shape)} -> {tuple(own[k].shape)}' for k in other]
-    missing = [k for k in own if k not in state]
-    unexpected = [k for k in state if k not in own]
-    return matching, (
-        f'loaded {len(matching)} tensors{note}, {first_names(shapes)} of another shape, '
-        f'{first_names(missing)} missing, {first_names(unexpected)} unexpected'
-    )
-
-
-def align_names(own, state):
-    """The state dict with a constant prefix such as 'module.' removed or 'net.' added, if more of
-    its names are then among `own`; and a note that says so.
-    """
-
-    def rename(removed, added):
-        return {f'{added}{name.removeprefix(removed)}': name for name in state}
-
-    removed = {'', *(f'{name.split(".")[0]}.' for name in state if '.' in name)}
-    removed |= {f'{a}{b}' for a in removed for b in ('model.', 'module.') if a}
-    added = {'', *(f'{name.split(".")[0]}.' for name in own if '.' in name)}
-    pairs = sorted(((r, a) for r in removed for a in added), key=lambda pair: len(''.join(pair)))
-    best = max(pairs, key=lambda pair: len(own.keys() & rename(*pair).keys()))
-    notes = [f"'{best[0]}' removed"] * bool(best[0]) + [f"'{best[1]}' added"] * bool(best[1])
-    note = f' (prefix {", ".join(notes)})' if notes else ''
-    return {new: state[old] for new, old in rename(*best).items()}, note
-
-
-def first_names(names, most=10):
-    """'2 (a, b)': how many, and the first of them."""
-    more = ', ...' if len(names) > most else ''
-    return f'{len(names)} ({", ".join(names[:most])}{more})' if names else '0'

@@ -5,8 +5,8 @@ import math
 import torch
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from utils.checkpoint import unwrap
 from utils.torch_utils import select_device
+from utils.weights import unwrap
 
 
 def select_optimizer(model, args):

@@ -9,12 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from metrics import is_lower_better
-from utils.checkpoint import load_checkpoint, save_checkpoint, unwrap
+from utils.checkpoint import load_checkpoint, save_checkpoint
 from utils.errors import UserError, one_line, plural
 from utils.files import read_rows
 from utils.optim import apply_changes
 from utils.tracking.run_dir import RunDir, get_step
 from utils.train_state import NO_BEST
+from utils.weights import unwrap
 
 # What a checkpoint keeps beside the weights and TrainState.
 STATEFUL = ('optimizer', 'scheduler', 'scaler', 'logger')

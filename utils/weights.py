@@ -1,0 +1,87 @@
+"""State dicts: found in checkpoints of any kind, matched with a model by name and shape, loaded."""
+
+import torch
+from torch import nn
+
+from utils.checkpoint import load_checkpoint
+from utils.errors import UserError
+
+
+def get_weights(state):
+    """The state dict to evaluate or to start from: of this project the averaged weights if there
+    are any, else the dict with the most tensors, at whatever depth.
+    """
+    found, seen = [state], set()
+    for candidate in found:  # grows while it is walked
+        seen.add(id(candidate))
+        found += [v for v in candidate.values() if isinstance(v, dict) and id(v) not in seen]
+    own = [state[name] for name in ('ema', 'model') if isinstance(state.get(name), dict)]
+    weights = [{k: v for k, v in d.items() if torch.is_tensor(v)} for d in (own[:1] or found)]
+    return max(weights, key=len)
+
+
+def unwrap(model):
+    """The network itself, out of DataParallel and the like."""
+    return model.module if isinstance(model, nn.DataParallel) else model
+
+
+def load_match_dict(model, state_or_path):
+    """Loads every tensor that matches by name and shape; returns one line that reports the rest.
+
+    UserError if nothing matches. Weights may come from DataParallel or a compiled model.
+    """
+    is_path = not isinstance(state_or_path, dict)
+    state = get_weights(load_checkpoint(state_or_path)) if is_path else state_or_path
+    matching, report = match_state(model, state)
+    if not matching:
+        raise UserError(f'none of its {len(state)} tensors has a name and shape of this model')
+    unwrap(model).load_state_dict(matching, strict=False)
+    return report
+
+
+def load_strict(model, state):
+    """Loads every tensor and returns one line; UserError, and nothing loaded, if one differs."""
+    matching, report = match_state(model, state)
+    if not len(matching) == len(state) == len(unwrap(model).state_dict()):
+        raise UserError(f'these weights are of another model ({report}); see --load_not_strict')
+    unwrap(model).load_state_dict(matching)
+    return report.partition(', ')[0]
+
+
+def match_state(model, state):
+    """The part of a state dict that matches the model by name and shape, and one line about all."""
+    own = unwrap(model).state_dict()
+    state, note = align_names(own, {k.replace('_orig_mod.', ''): v for k, v in state.items()})
+    matching = {k: v for k, v in state.items() if k in own and own[k].shape == v.shape}
+    other = [k for k in state if k in own and k not in matching]
+    shapes = [f'{k} {tuple(state[k].shape)} -> {tuple(own[k].shape)}' for k in other]
+    missing = [k for k in own if k not in state]
+    unexpected = [k for k in state if k not in own]
+    return matching, (
+        f'loaded {len(matching)} tensors{note}, {first_names(shapes)} of another shape, '
+        f'{first_names(missing)} missing, {first_names(unexpected)} unexpected'
+    )
+
+
+def align_names(own, state):
+    """The state dict with a constant prefix such as 'module.' removed or 'net.' added, if more of
+    its names are then among `own`; and a note that says so.
+    """
+
+    def rename(removed, added):
+        return {f'{added}{name.removeprefix(removed)}': name for name in state}
+
+    removed = {'', *(f'{name.split(".")[0]}.' for name in state if '.' in name)}
+    removed |= {f'{a}{b}' for a in removed for b in ('model.', 'module.') if a}
+    added = {'', *(f'{name.split(".")[0]}.' for name in own if '.' in name)}
+    pairs = sorted(((r, a) for r in removed for a in added), key=lambda pair: len(''.join(pair)))
+    best = max(pairs, key=lambda pair: len(own.keys() & rename(*pair).keys()))
+    notes = [f"'{best[0]}' removed"] * bool(best[0]) + [f"'{best[1]}' added"] * bool(best[1])
+    note = f' (prefix {", ".join(notes)})' if notes else ''
+    return {new: state[old] for new, old in rename(*best).items()}, note
+
+
+def first_names(names, most=10):
+    """'2 (a, b)': how many, and the first of them."""
+    more = ', ...' if len(names) > most else ''
+    return f'{len(names)} ({", ".join(names[:most])}{more})' if names else '0'

@@ -5,6 +5,7 @@ neither depends on the number of workers or on what happened before.
 """
 
 import signal
+import tempfile
 
 import cv2
 import numpy as np
@@ -15,6 +16,7 @@ from utils.errors import UserError
 from utils.stop import SIGNALS
 from utils.torch_utils import mix_seed, seed_generators, to_device
 
+MAX_TMPDIR = 75  # characters: of the 108 of a socket's path; with more, workers wait for ever
 OVERFIT_STEPS = 20  # per epoch of --overfit, however few its images are
 
 
@@ -91,6 +93,9 @@ def make_loader(dataset, args, device, batch_size, is_train, num_samples):
         raise UserError(f'{type(dataset).__name__} holds no sample')
     if is_train and batch_size > num_samples:
         raise UserError(f'--batch_size {batch_size}: there are {num_samples} training samples')
+    if args.num_workers and len(tempfile.gettempdir()) > MAX_TMPDIR:
+        advice = '`export TMPDIR=/tmp`, or give --num_workers 0'
+        raise UserError(f'TMPDIR is too long for the sockets of DataLoader workers: {advice}')
     repeats = -(-OVERFIT_STEPS * batch_size // num_samples) if is_train and args.overfit else 1
     return Loader(
         SeededDataset(dataset, args.seed),

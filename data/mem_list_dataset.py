@@ -1,5 +1,7 @@
 """The samples of ListDataset, or of any dataset with its `read`, decoded once into memory."""
 
+from multiprocessing import get_start_method
+
 import numpy as np
 import torch
 
@@ -12,8 +14,9 @@ CHUNK_BYTES = 2**26  # pixels of many samples share a block of memory: few file 
 class InMemory:
     """Keeps what a dataset class reads: `class Mine(InMemory, MyDataset)`.
 
-    What `read` returns, arrays of any dtype and numbers, is in shared memory, so that DataLoader
-    workers hold no copies; augmentation still differs each epoch.
+    What `read` returns, arrays of any dtype and numbers, is in memory that DataLoader workers see
+    without a copy: forked ones see all, others what is shared. Augmentation still differs each
+    epoch.
     """
 
     def __init__(self, args, list_path, is_train):
@@ -43,7 +46,9 @@ class InMemory:
     def _flush(self, pending):
         if pending:
             chunk = np.concatenate([array.view(np.uint8).ravel() for array in pending])
-            self.chunks.append(torch.from_numpy(chunk).share_memory_())
+            chunk = torch.from_numpy(chunk)
+            is_forked = not self.args.num_workers or get_start_method() == 'fork'
+            self.chunks.append(chunk if is_forked else chunk.share_memory_())
             pending.clear()
 
     def _get(self, chunk, start, num_bytes, shape, dtype):

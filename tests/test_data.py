@@ -135,13 +135,21 @@ def test_the_dataset_for_training_reads_train_list_and_the_other_val_list(make_a
     assert len(get_dataset_by_type(make_args())) == 5
 
 
-def test_mem_list_reads_no_file_after_the_start_and_shares_its_memory(make_args, tmp_path):
+@pytest.mark.parametrize(
+    ('num_workers', 'method', 'is_shared'),
+    [(0, 'spawn', False), (2, 'fork', False), (2, 'spawn', True)],
+)
+def test_mem_list_reads_no_file_after_the_start_and_no_worker_copies_it(
+    make_args, tmp_path, monkeypatch, num_workers, method, is_shared
+):
+    monkeypatch.setattr('data.mem_list_dataset.get_start_method', lambda: method)
     path = write_list(tmp_path / 'gone', 2)
-    dataset = get_dataset_by_type(make_args('--data_type', 'mem_list', '--val_list', path))
+    options = ['--data_type', 'mem_list', '--val_list', path, '--num_workers', num_workers]
+    dataset = get_dataset_by_type(make_args(*options))
     for file in path.parent.glob('*.png'):
         file.unlink()
     assert dataset[1]['img'].shape == (3, *SIZE)
-    assert all(chunk.is_shared() for chunk in dataset.chunks)
+    assert all(chunk.is_shared() == is_shared for chunk in dataset.chunks)
     assert sum(chunk.numel() for chunk in dataset.chunks) == 2 * 4 * SIZE[0] * SIZE[1]
 
 

@@ -59,7 +59,8 @@ def save_checkpoint(state, path):
     FloatingPointError if a weight or buffer is not finite: nothing is written then.
     """
     check_weights(state)
-    with replace_file(path, 'wb', is_synced=True) as file:
+    num_mb = sum(tensor.nbytes for tensor in state.get('model', {}).values()) / 1e6
+    with replace_file(path, 'wb', is_synced=True, what=f'weights of {num_mb:.1f} MB') as file:
         torch.save({'format_version': FORMAT_VERSION, **state}, file)
 
 

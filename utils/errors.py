@@ -2,6 +2,8 @@
 
 import difflib
 import os
+import re
+import stat
 import sys
 from contextlib import contextmanager
 from pathlib import Path
@@ -53,33 +55,106 @@ def plural(number, noun):
 
 
 @contextmanager
-def one_line_errors(when_stopped='stopped'):
-    """Ends the program with one line and an exit code: a UserError's own, 2 for a non-finite loss,
-    130 for Ctrl-C.
+def one_line_errors():
+    """Ends the program with one line and an exit code for what is no bug: a UserError's own code, 2
+    for a number that is not finite, 1 for what the machine lacks, 130 for Ctrl-C.
     """
+    open_streams()
     try:
         yield
     except (UserError, FloatingPointError) as error:
         # A DataLoader worker sends its error as a whole traceback, with the message last.
-        print(f'error: {str(error).rpartition("UserError: ")[2].strip()}', file=sys.stderr)
-        sys.exit(getattr(error, 'exit_code', 2))
+        end(str(error).rpartition('UserError: ')[2].strip(), getattr(error, 'exit_code', 2))
     except KeyboardInterrupt:
-        print(when_stopped, file=sys.stderr)
+        print('stopped', file=sys.stderr)
         sys.exit(130)
+    except Exception as error:
+        reason = explain_lack(error)
+        if not reason:
+            raise  # a bug, whose traceback is needed
+        end(reason, 1)
+
+
+def end(line, code):
+    """Prints the line and ends the program."""
+    print(f'error: {line}', file=sys.stderr)
+    sys.exit(code)
+
+
+def open_streams():
+    """Makes it possible to print: to nowhere if stdout or stderr is closed, and any character."""
+    for number, name in enumerate(('stdin', 'stdout', 'stderr')):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the number, which a file would take else
+            setattr(sys, name, open(number, 'r' if name == 'stdin' else 'w', encoding='utf-8'))  # noqa: PTH123, SIM115
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, 'reconfigure'):
+            stream.reconfigure(errors='backslashreplace')
+
+
+# What the machine lacks: words of the error, and the remedy. The first row that fits counts.
+LACKS = {
+    r'shared memory|/torch_\d|Bus error': 'shared memory is short ({shm} free in /dev/shm): '
+    'give fewer --num_workers, 0 needs none; in docker --shm-size 8g',
+    r'Too many open files|ancdata': 'this shell allows {handles} open files: `ulimit -n 4096`, or '
+    'give fewer --num_workers',
+    r'DataLoader worker.* (exited|killed)': 'if memory is short ({memory} free), give fewer '
+    '--num_workers; --num_workers 0 shows an error of its own',
+    r'out of memory|MemoryError|not enough memory|Unable to allocate|Cannot allocate': 'memory is '
+    'short ({memory} free): give a smaller --batch_size or --val_batch_size, more --accum, or a '
+    'smaller --img_size',
+    'FileNotFoundError.*, writing ': 'was the directory removed meanwhile?',
+    'No space left|quota exceeded': '{disk} free there: make room or choose another --model_dir',
+    'File too large': 'this shell limits the size of files: `ulimit -f unlimited`',
+    'Read-only file system|Permission denied|Operation not permitted': 'choose a --model_dir, or a '
+    '--result_dir, that can be written to',
+    'Broken pipe': 'the program that reads the output has ended',
+    'UnicodeEncodeError|UnicodeDecodeError': 'names here are not ASCII: `export PYTHONUTF8=1`',
+}
+
+
+def explain_lack(error):
+    """One line about what the machine lacks, with the remedy; '' for any other exception."""
+    if not isinstance(error, OSError | RuntimeError | MemoryError | UnicodeError):
+        return ''
+    text = str(error).strip().rpartition('\n')[2]  # a worker sends a traceback, its message last
+    place = Path(os.fsdecode(getattr(error, 'filename', None) or '.')).absolute().parent
+    if isinstance(error, FileNotFoundError) and not place.exists():
+        return f'{one_line(error)}: {place} is gone; was it removed meanwhile?'
+    if isinstance(error, UnicodeError) and sys.getfilesystemencoding() == 'utf-8':
+        return ''
+    if isinstance(error, BrokenPipeError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # it is flushed at the end
+    words = f'{type(error).__name__}: {one_line(text)}'
+    remedy = next((LACKS[row] for row in LACKS if re.search(row, words)), '')
+    return f'{words[:300]}; {remedy.format(**measure(place))}' if remedy else ''
+
+
+def measure(place):
+    """{name: text} of what is free: on the disk of `place`, in /dev/shm, of memory and handles."""
+    import resource  # these two for an error only
+    import shutil
+
+    paths = {'disk': place, 'shm': Path('/dev/shm')}
+    free = {name: shutil.disk_usage(p).free if p.exists() else 0 for name, p in paths.items()}
+    free['memory'] = os.sysconf('SC_AVPHYS_PAGES') * os.sysconf('SC_PAGE_SIZE')
+    texts = {name: f'{num_bytes / 1e6:.0f} MB' for name, num_bytes in free.items()}
+    return texts | {'handles': resource.getrlimit(resource.RLIMIT_NOFILE)[0]}
 
 
 def check_readable(path, what):
     """`path` as a Path; UserError says why no file can be read there."""
     path = Path(path)
     try:
-        with path.open('rb') as file:
-            if os.fstat(file.fileno()).st_size:
-                return path
         reason = 'is empty'
+        if not stat.S_ISREG(path.stat().st_mode):
+            reason = 'is a directory, expected a file' if path.is_dir() else 'is not a regular file'
+        elif path.open('rb').read(1):
+            return path
     except FileNotFoundError:
         reason = 'does not exist'
-    except IsADirectoryError:
-        reason = 'is a directory, expected a file'
     except OSError as error:
         reason = f'cannot be read: {error.strerror}'
     raise UserError(f'{what} {path.absolute()} {reason}')

@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 @contextmanager
-def replace_file(path, mode='w', is_synced=False):
+def replace_file(path, mode='w', is_synced=False, what='a file'):
     """A file to write to that becomes `path` at the end: a reader sees the old one or the new one.
 
     It is written beside `path`, and removed when the block fails. With is_synced it is on the disk
@@ -24,6 +24,12 @@ def replace_file(path, mode='w', is_synced=False):
                 file.flush()
                 os.fsync(file.fileno())
         tmp.replace(path)
+    except (OSError, RuntimeError) as error:  # torch.save wraps what its file says
+        cause = error if isinstance(error, OSError) else error.__context__
+        if isinstance(cause, OSError) and cause.errno:
+            reason = f'{cause.strerror}, writing {what}'
+            raise OSError(cause.errno, reason, str(path)) from error
+        raise
     finally:
         tmp.unlink(missing_ok=True)
     if is_synced:

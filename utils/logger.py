@@ -3,6 +3,7 @@
 from contextlib import contextmanager
 
 import torch
+from tensorboard.summary.writer.record_writer import RecordWriter
 from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
 
@@ -52,6 +53,20 @@ class Recorder:
 Recoder = Recorder  # its name in the ancestor of this project
 
 
+class EventWriter:
+    """Writes TensorBoard's events at once. Its own writer does so in a thread, for which it waits for
+    ever once that has failed, as at a full disk.
+    """
+
+    def __init__(self, path):
+        self.writer = RecordWriter(path.open('ab'))
+        self.flush, self.close = self.writer.flush, self.writer.close
+
+    def add_event(self, event):
+        """Appends an event."""
+        self.writer.write(event.SerializeToString())
+
+
 class Logger:
     """Curves, pictures and checkpoints of one run, in `model_dir`.
 
@@ -69,7 +84,11 @@ class Logger:
         """Continues after `epoch`: what was logged after the checkpoint is dropped."""
         self.rows = [r for r in read_rows(self.run_dir.log) if int(r['epoch']) <= epoch]
         self.run_dir.trim_events(self.events)
+        before = self.run_dir.measure_events()
         with SummaryWriter(self.run_dir.path) as self.writer:
+            (name,) = self.run_dir.measure_events().keys() - before.keys()
+            self.writer.file_writer.event_writer.close()
+            self.writer.file_writer.event_writer = EventWriter(self.run_dir.path / name)
             yield self
 
     def record_scalar(self, name, sum, count=1):

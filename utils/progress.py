@@ -44,7 +44,7 @@ class Progress:
         if self.on_terminal:
             self.bar.set_postfix_str(text, refresh=False)
             return
-        elapsed_s = time.perf_counter() - self.start_s
+        elapsed_s = max(time.perf_counter() - self.start_s, 1e-9)
         num_left = len(self.loader) - self.num_steps
         left_s = elapsed_s / (self.num_steps - self.start) * num_left
         speed = f'{self.num_images / elapsed_s:.1f} img/s {left_s:.0f} s left'

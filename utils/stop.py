@@ -2,6 +2,7 @@
 so that a signal during the imports is caught as well.
 """
 
+import multiprocessing
 import os
 import signal
 import sys
@@ -53,6 +54,7 @@ class Stop:
             yield
         finally:
             self.can_undo = False
+            kill_workers()
 
     def end_if_asked(self, save):
         """If a signal has come, calls `save` and ends the program."""
@@ -67,6 +69,13 @@ class Stop:
 
 
 STOP = Stop()
+
+
+def kill_workers():
+    """Ends DataLoader workers, busy ones too: they ignore the signal that torch sends to these."""
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # torch's handler would report them
+    for worker in multiprocessing.active_children():
+        worker.kill()
 
 
 def say(line):

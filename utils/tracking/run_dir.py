@@ -195,7 +195,7 @@ def lock_run(run_dir):
     try:
         run_dir.path.mkdir(parents=True, exist_ok=True)
         lock = run_dir.lock.open('a+', encoding='utf-8')
-    except OSError as error:
+    except (FileExistsError, NotADirectoryError) as error:
         raise UserError(f'cannot write to {run_dir.path}: {error.strerror}') from error
     with lock as file:
         try:

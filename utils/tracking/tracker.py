@@ -5,7 +5,7 @@ With run_dir.py it is what the rest of the project imports of this package.
 
 import json
 import sys
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from utils.arg_parser import Parser
@@ -124,7 +124,8 @@ class Tracker:
             is_stop = isinstance(error, KeyboardInterrupt | SystemExit)
             how = {} if is_stop else {'error': f'{type(error).__name__}: {error}'}
             status = 'stopped' if is_stop else 'failed'
-            self.update(status=status, end=get_time(), **how)
+            with suppress(OSError):  # the disk may be full: the first cause is what counts
+                self.update(status=status, end=get_time(), **how)
             raise
 
     @contextmanager

@@ -54,8 +54,8 @@ Recoder = Recorder  # its name in the ancestor of this project
 
 
 class EventWriter:
-    """Writes TensorBoard's events at once. Its own writer does so in a thread, for which it waits for
-    ever once that has failed, as at a full disk.
+    """Writes TensorBoard's events at once. Its own writer does so in a thread, and waits for ever
+    for it once it has failed, as at a full disk.
     """
 
     def __init__(self, path):

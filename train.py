@@ -83,15 +83,14 @@ class Trainer:
             pred, losses = self.update(batch)
             self.state.count_step()
             self.logger.record_scalars('train', losses)
-            for name, pair in self.compute_metrics(pred, batch).items():
-                self.logger.record_scalar(f'train/{name}', *pair)
+            self.logger.record_scalars('train', self.compute_metrics(pred, batch))
             if progress.is_due:
                 progress.show(loss=losses['loss'].item(), lr=self.scheduler.get_last_lr()[0])
             self.viz_per_batch(i, pred, batch, split='train')
+            self.logger.record_scalars('speed', progress.measure())
             if self.state.is_step_due():
                 self.save()
             STOP.end_if_asked(self.save)
-        self.logger.record_scalars('speed', progress.speed)
 
     def update(self, batch):
         """One optimizer step; returns pred (N,C,...) and {name: loss or gradient norm}."""

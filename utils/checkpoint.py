@@ -158,7 +158,7 @@ def is_inside(name):
 def explain(path, error):
     """Why torch.load failed, in one line, without its advice to load the file unsafely."""
     text = one_line(error)
-    code = re.search(r'Unsupported \w+: GLOBAL (\S+)', text)
+    code = re.search(r'nsupported (?:\w+: )?GLOBAL (\S+)', text)
     name = code[1] if code else find_global(path)
     if name:
         return explain_code(path, name)

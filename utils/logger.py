@@ -96,9 +96,10 @@ class Logger:
         self.recorder.record(name, sum, count)
 
     def record_scalars(self, group, scores):
-        """Adds to the curves <group>/<name> of {name: number}."""
+        """Adds to the curves <group>/<name> of {name: number or (sum, count)}."""
         for name, score in scores.items():
-            self.record_scalar(f'{group}/{name}', score)
+            pair = score if isinstance(score, tuple) else (score,)
+            self.record_scalar(f'{group}/{name}', *pair)
 
     def save_curves(self, epoch):
         """Writes one point of each curve and one line of log.csv, then starts afresh.

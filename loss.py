@@ -8,6 +8,8 @@ import torch.nn.functional as F
 
 from utils.errors import UserError, choose
 
+STRIP = 2**25  # numbers of a prediction that a loss works on at once
+
 
 def compute_loss(pred, batch, args):
     """{'loss': scalar to minimize, and its parts by name}, means over the batch."""
@@ -19,7 +21,8 @@ def ce(pred, batch, args):
     check_channels(pred, 'ce')
     label, valid = batch['label'].long(), find_valid(batch['label'], args)
     weight = torch.tensor(args.class_weights, device=pred.device) if args.class_weights else None
-    total = F.cross_entropy(pred, label, weight, ignore_index=args.ignore_index, reduction='sum')
+    options = {'ignore_index': args.ignore_index, 'reduction': 'sum'}
+    total = sum(F.cross_entropy(*strip, weight, **options) for strip in cut_strips(pred, label))
     if weight is not None:
         valid = valid * weight[label.clamp(0, args.num_classes - 1)]
     # If every pixel is ignored the loss is 0, not 0 / 0.
@@ -32,14 +35,15 @@ def dice(pred, batch, args):
     Source: Milletari et al., "V-Net", 2016.
     """
     check_channels(pred, 'dice')
-    valid = find_valid(batch['label'], args).unsqueeze(1)  # (N,1,...)
-    one_hot = F.one_hot(torch.where(valid[:, 0], batch['label'].long(), 0), args.num_classes)
-    one_hot = one_hot.movedim(-1, 1) * valid  # (N,C,...)
-    probs = pred.softmax(1) * valid
-    dims = (0, *range(2, pred.ndim))
-    overlap, sizes = (probs * one_hot).sum(dims), probs.sum(dims) + one_hot.sum(dims)
-    occurs = one_hot.sum(dims) > 0
-    coefficient = 2 * overlap / sizes.clamp(min=1e-6)
+    overlap, sizes, counts, dims = 0, 0, 0, (0, *range(2, pred.ndim))
+    for logits, label in cut_strips(pred, batch['label']):
+        valid = find_valid(label, args).unsqueeze(1)  # (N,1,...)
+        one_hot = F.one_hot(torch.where(valid[:, 0], label.long(), 0), args.num_classes)
+        one_hot = one_hot.movedim(-1, 1) * valid  # (N,C,...)
+        probs = logits.softmax(1) * valid
+        overlap, counts = overlap + (probs * one_hot).sum(dims), counts + one_hot.sum(dims)
+        sizes = sizes + probs.sum(dims) + one_hot.sum(dims)
+    coefficient, occurs = 2 * overlap / sizes.clamp(min=1e-6), counts > 0
     return {'loss': ((1 - coefficient) * occurs).sum() / occurs.sum().clamp(min=1)}
 
 
@@ -66,6 +70,16 @@ def mse(pred, batch, args):
     """Mean squared error of numbers."""
     pred, label, valid = match(pred, batch, args)
     return {'loss': average((pred - label) ** 2, valid)}
+
+
+def cut_strips(pred, label):
+    """[(pred, label)] of strips of rows, one strip for a map of ordinary size. What a loss computes
+    on the way is as large as pred, which for a large map would fill the memory.
+    """
+    if pred.ndim != 4:
+        return [(pred, label)]
+    num_rows = max(1, STRIP // pred[:, :, 0].numel())
+    return list(zip(pred.split(num_rows, 2), label.split(num_rows, 1), strict=True))
 
 
 def find_valid(label, args):

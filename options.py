@@ -184,6 +184,7 @@ def prepare_train_args(args):
 
 def prepare_test_args(args):
     """Checks what a single option cannot know, for training too; returns args. Imports torch."""
+    from data.labels import check_label_values
     from utils.torch_utils import select_device
 
     if os.environ.get('WORLD_SIZE', '1') != '1':
@@ -194,6 +195,8 @@ def prepare_test_args(args):
         raise UserError('give --num_classes: the number of classes, not counting the ignored one')
     if args.class_weights and len(args.class_weights) != args.num_classes:
         raise UserError(f'--class_weights: expected {args.num_classes} numbers, one per class')
+    if args.label_values:
+        check_label_values(args)
     select_device(args)
     return args
 

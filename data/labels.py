@@ -47,6 +47,11 @@ def to_classes(values, args, path):
     return values.astype(np.uint8, copy=False)
 
 
+def check_label_values(args):
+    """UserError if --label_values is not what to_classes understands."""
+    build_table(tuple(args.label_values), args.ignore_index, count_classes(args))
+
+
 @cache
 def build_table(texts, ignore_index, num_classes):
     """(65538,) uint8: the class of each stored value; the last two are for those out of range."""

@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from data.image_io import read_size
 from data.labels import check_class
-from data.list_dataset import is_map
+from data.list_dataset import ListDataset, is_map
 from utils.errors import UserError
 from utils.files import replace_file
 
@@ -60,26 +60,35 @@ class Rows(Dataset):
         return len(self.rows)
 
     def __getitem__(self, i):
-        row = self.rows[i]
-        paths = self.dataset.files[row]
-        num_paths = self.dataset.files.num_paths
-        facts = {'row': row, 'error': '', 'counts': {}, 'size': (), 'turned': []}
+        row, dataset = self.rows[i], self.dataset
+        img_path, *cells = dataset.files[row]
+        facts = {'row': row, 'error': '', 'counts': {}, 'size': (), 'turned': False}
         try:
-            height, width, is_turned = read_size(paths[0])
-            facts['size'] = (height, width)
-            label = (
-                self.dataset.read(row)[1] if self.is_full else self.dataset.read_label(*paths[1:])
-            )
-            turned = [is_turned, *(num_paths > 1 and read_size(p)[2] for p in paths[1:2])]
-            facts['turned'] = turned
+            height, width, is_turned = self.read_size(img_path)
+            label = dataset.read(row)[1] if self.is_full else dataset.read_label(*cells)
             if isinstance(label, int | np.integer):
-                check_class(label, self.dataset.args, paths[0])
-            facts['counts'] = count_values(label)
+                check_class(label, dataset.args, img_path)
             if is_map(label) and label.shape != (height, width):
-                self.dataset.read(row)  # says it
+                dataset.read(row)  # says it
+            is_file = dataset.files.num_paths > 1 and is_shipped(dataset, 'read_label')
+            facts['turned'] = is_turned and not (is_file and read_size(cells[0])[2])
+            facts |= {'size': (height, width), 'counts': count_values(label)}
         except UserError as error:
             facts['error'] = str(error)
         return facts
+
+    def read_size(self, path):
+        """(height, width, whether EXIF turns it) of an image; only the header is read if it is one
+        that read_image of the list dataset reads.
+        """
+        if is_shipped(self.dataset, 'read_image'):
+            return read_size(path)
+        return (*self.dataset.read_image(path).shape[:2], False)
+
+
+def is_shipped(dataset, name):
+    """Whether a method is the list dataset's, or missing: files are images then, and of 8 bits."""
+    return getattr(type(dataset), name, None) in (None, getattr(ListDataset, name))
 
 
 def count_values(label):
@@ -112,6 +121,6 @@ def add_up(files, facts):
             continue
         counts.update(row['counts'])
         sizes[' x '.join(map(str, row['size']))] += 1
-        num_turned += row['turned'][0] and not any(row['turned'][1:])
+        num_turned += row['turned']
     report |= {'checked': num_checked, 'turned': num_turned, 'sizes': dict(sizes.most_common())}
     return report | {'counts': {str(value): count for value, count in counts.items()}}

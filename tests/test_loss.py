@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from loss import LOSSES, compute_loss
+from loss import LOSSES, compute_loss, cut_strips
 from utils.errors import UserError
 
 
@@ -34,6 +34,22 @@ def test_ce_is_the_mean_over_the_valid_pixels(sample):
     assert compute_loss(pred, batch, make_namespace('ce'))['loss'].item() == pytest.approx(
         by_hand.item(), abs=1e-6
     )
+
+
+@pytest.mark.parametrize('name', ['ce', 'dice', 'ce_dice'])
+@pytest.mark.parametrize('weights', [None, [1.0, 2.0, 0.5]])
+def test_a_large_map_is_worked_on_in_strips_with_the_same_result(
+    sample, monkeypatch, name, weights
+):
+    pred, batch = sample
+    args = make_namespace(name, class_weights=weights)
+    whole = compute_loss(pred, batch, args)['loss']
+    monkeypatch.setattr('loss.STRIP', 2 * 3 * 5 * 2)  # two rows of five
+    assert [len(strip[0][0, 0]) for strip in cut_strips(pred, batch['label'])] == [2, 2]
+    strips = compute_loss(pred, batch, args)['loss']
+    assert strips.item() == pytest.approx(whole.item(), abs=1e-6)
+    gradients = [torch.autograd.grad(loss, pred)[0] for loss in (whole, strips)]
+    assert torch.allclose(*gradients, atol=1e-6)
 
 
 def test_class_weights_weigh_as_torch_does(sample):

@@ -74,7 +74,7 @@ def digest_sample(sample):
     digest = hashlib.sha256()
     for key, value in sorted(sample.items()):
         if isinstance(value, np.ndarray | np.number | np.bool_ | int | float):
-            value = torch.as_tensor(value)
+            value = torch.from_numpy(np.array(value))
         if torch.is_tensor(value):
             digest.update(f'{key} {value.dtype} {tuple(value.shape)}'.encode())
             content = value.detach().cpu().contiguous().view(-1)

@@ -1,0 +1,151 @@
+"""`python -m data.check`: every bad line with its place, the classes, and the exit code."""
+
+import numpy as np
+import pytest
+from conftest import run_python, write_list
+from PIL import Image
+
+from data.check import check_data, main
+from data.data_entry import DATASETS, get_dataset_by_type
+from data.list_dataset import ListDataset
+from data.list_file import ListFile
+from options import get_train_args
+
+
+@pytest.fixture(autouse=True)
+def raises_again(monkeypatch):
+    """The command names all missing files instead of raising for them; later tests want that."""
+    monkeypatch.setattr(ListFile, 'raises', True)
+
+
+@pytest.fixture
+def path(tmp_path):
+    """A list of four pairs."""
+    return write_list(tmp_path / 'set', 4)
+
+
+def check(capsys, *argv):
+    """(exit code, printed lines) of the command."""
+    code = main(['--num_classes', '3', '--num_workers', '0', *map(str, argv)])
+    return code, capsys.readouterr().out.splitlines()
+
+
+def test_a_sound_list_gives_its_classes_and_exit_code_0(path, capsys):
+    code, lines = check(capsys, path)
+    assert code == 0
+    assert lines[0].startswith('list.txt: 4 images, 32 x 48; 0 ')
+    assert ', 1 ' in lines[0]
+    assert 'ignored' in lines[0]
+    assert lines[-1] == 'nothing is wrong'
+
+
+def break_lines(path):
+    """Line 2 gets a label of an unknown class, line 3 a damaged image, line 4 loses its image."""
+    label = np.array(Image.open(path.parent / '1_label.png'))
+    label[0, 0] = 77
+    Image.fromarray(label).save(path.parent / '1_label.png')
+    content = (path.parent / '2.png').read_bytes()
+    (path.parent / '2.png').write_bytes(content[: len(content) // 2])
+    (path.parent / '3.png').unlink()
+
+
+def test_every_bad_line_is_named_with_what_is_wrong_and_exit_code_1(path, capsys):
+    break_lines(path)
+    code, lines = check(capsys, path)
+    assert code == 1
+    bad = [line for line in lines if line.startswith(f'{path}:')]
+    assert [line.removeprefix(f'{path}:')[0] for line in bad] == ['2', '3', '4']
+    for line, words in zip(
+        bad, (['77', 'num_classes'], ['damaged'], ['does not exist']), strict=True
+    ):
+        assert all(word in line for word in words), line
+    assert lines[-1] == '3 bad lines'
+    assert any(line.startswith('list.txt: 4 images') for line in lines)
+
+
+def test_several_lists_are_checked_and_one_bad_line_is_enough(path, tmp_path, capsys):
+    other = write_list(tmp_path / 'other', 2, name='val.txt')
+    (other.parent / '0_label.png').unlink()
+    code, lines = check(capsys, path, other)
+    assert code == 1
+    assert [line.split(':')[0] for line in lines if 'does not exist' in line] == [str(other)]
+    assert lines[-1] == '1 bad line'
+
+
+def test_a_csv_list_of_classes_is_counted(path, capsys, monkeypatch):
+    class Classes(ListDataset):
+        num_paths = 1
+
+        def read_label(self, kind):
+            return int(kind)
+
+    monkeypatch.setattr('test_check.ClassDataset', Classes, raising=False)
+    monkeypatch.setitem(DATASETS, 'classes', 'test_check:ClassDataset')
+    table = path.with_name('list.csv')
+    table.write_text('image,kind\n0.png,0\n1.png,1\n2.png,1\n3.png,7\n')
+    code, lines = check(capsys, table, '--data_type', 'classes')
+    assert code == 1
+    assert lines[0].startswith(f'{table}:5: ')
+    assert '7' in lines[0]
+    assert '0 33.3%, 1 66.7%' in lines[1]
+    table.write_text('image,kind\n0.png,0\n1.png,1\n')
+    assert check(capsys, table, '--data_type', 'classes')[0] == 0
+
+
+def test_what_is_odd_is_a_warning_and_no_error(path, capsys):
+    for label in path.parent.glob('*_label.png'):
+        values = np.array(Image.open(label))
+        values[values == 2] = 0
+        Image.fromarray(values).save(label)
+    code, lines = check(capsys, path)
+    assert code == 0
+    assert any(line.startswith('warning: ') and 'never occurs: class 2' in line for line in lines)
+
+
+def test_a_list_that_is_no_list_is_one_line(tmp_path):
+    (tmp_path / 'empty.txt').touch()
+    for argv in ([tmp_path / 'empty.txt', '--num_classes', 3], [tmp_path / 'empty.txt'], []):
+        process = run_python('-m', 'data.check', *argv)
+        assert process.returncode == 2
+        assert process.stderr.count('\n') == 1, process.stderr
+
+
+class ArrayDataset(ListDataset):
+    """Images and labels are .npy files."""
+
+    def read_image(self, path):
+        return np.load(path)
+
+    def read_label(self, path):
+        return np.load(path)
+
+
+def test_files_that_are_no_images_are_read_by_the_datasets_own_methods(path, capsys, monkeypatch):
+    monkeypatch.setitem(DATASETS, 'arrays', 'test_check:ArrayDataset')
+    for image in path.parent.glob('*.png'):
+        np.save(image.with_suffix('.npy'), np.array(Image.open(image)))
+    path.write_text(path.read_text().replace('.png', '.npy'))
+    code, lines = check(capsys, path, '--data_type', 'arrays')
+    assert code == 0
+    assert '4 images, 32 x 48' in lines[0]
+    options = [
+        '--data_type',
+        'arrays',
+        '--train_list',
+        path,
+        '--val_list',
+        path,
+        '--num_classes',
+        3,
+    ]
+    args = get_train_args([*map(str, options), '--num_workers', '0'])
+    datasets = [get_dataset_by_type(args, is_train) for is_train in (True, False)]
+    check_data(args, *datasets)
+    assert '4 images, 32 x 48' in capsys.readouterr().out
+
+
+@pytest.mark.parametrize('values', ['0 x', '0 0', '0:0 7:3', '0:0 5', '-1 2'])
+def test_label_values_that_cannot_be_are_refused_with_the_options(path, values):
+    options = f'--train_list {path} --val_list {path} --num_classes 3'.split()
+    with pytest.raises(SystemExit, match='2'):
+        get_train_args([*options, '--label_values', *values.split()])

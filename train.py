@@ -1,7 +1,7 @@
 """Trainer: the loop that changes weights. `python train.py --help` lists the options."""
 
 from options import COMPARED, RESUMED, get_train_args, get_train_model_dir, save_args
-from utils.stop import STOP, check_finite
+from utils.stop import STOP, check_finite, keep_epoch
 
 if __name__ == '__main__':
     STOP.catch_signals()
@@ -133,7 +133,8 @@ class Trainer:
             self.viz_per_batch(*image)
             STOP.end_if_asked(self.save)
 
-        self.logger.record_scalars('val', self.evaluator.eval(on_image))
+        with keep_epoch(self.save):
+            self.logger.record_scalars('val', self.evaluator.eval(on_image))
 
     def viz_per_batch(self, i, pred, batch, pairs=None, split='val'):
         """Sends the first sample of every viz_freq-th batch to TensorBoard."""

@@ -10,7 +10,8 @@ import time
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT, RUN, read_record, run_python, train
+from conftest import ROOT, RUN, read_record, run_python, train, write_list
+from PIL import Image
 from test_resume import are_equal, get_result, read_files
 
 from train import Trainer, main
@@ -297,3 +298,26 @@ def test_without_a_run_there_is_nothing_to_replay(make_args, tmp_path):
     with pytest.raises(UserError, match='no checkpoint'):
         main(make_args('--replay', 1, 1))
     assert not (tmp_path / 'run').exists()
+
+
+def test_an_epoch_is_kept_though_its_validation_finds_a_bad_label(make_args, tmp_path):
+    val_list = write_list(tmp_path / 'val', 3, first=100)
+    options = ['--epochs', 2, '--val_list', val_list]
+    straight = train(make_args(*options, run='straight')).model_dir
+    label = val_list.parent / '102_label.png'  # the last one: the first is looked at before
+    content = label.read_bytes()
+    trainer = Trainer(make_args(*options))
+    Image.fromarray(np.full((32, 48), 77, np.uint8)).save(label)
+    with pytest.raises(UserError, match='102_label'):
+        trainer.train()
+    label.write_bytes(content)
+    resumed = Trainer(make_args(*options, '--resume'))
+    assert (resumed.state.epoch, resumed.state.step, resumed.state.batch) == (0, 2, 2)
+    resumed.train()
+    assert are_equal(get_result(straight), get_result(resumed.model_dir))
+
+
+def test_a_clock_that_stands_still_is_no_error(make_args, monkeypatch, capsys):
+    monkeypatch.setattr('utils.progress.time.perf_counter', lambda: 1.0)
+    train(make_args('--epochs', 1, '--print_freq', 1))
+    assert 'step 2/2' in capsys.readouterr().out

@@ -8,6 +8,8 @@ import signal
 import sys
 from contextlib import contextmanager, suppress
 
+from utils.errors import UserError
+
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)
 
 
@@ -82,6 +84,16 @@ def say(line):
     """Writes a line to stderr; unlike print it may be called while stderr is being written to."""
     with suppress(OSError):
         os.write(2, f'{line}\n'.encode())
+
+
+@contextmanager
+def keep_epoch(save):
+    """Calls `save` if the block finds a mistake in the data: what was trained before is kept."""
+    try:
+        yield
+    except UserError:
+        save()
+        raise
 
 
 def check_finite(losses, batch, state, scaler):

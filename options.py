@@ -109,12 +109,13 @@ def parse_train_args(parser):
     add = parser.add_argument_group('run').add_argument
     add('--model_dir', default='', help='default: checkpoints/<model_type>_<save_prefix>')
     add('--resume', action='store_true', help='resume the newest checkpoint, else start fresh')
-    add('--allow_changes', action='store_true', help='resume though options differ')
-    add('--replay', type=positive_int, nargs=2, metavar=('EPOCH', 'BATCH'), help='rerun a batch')
+    add('--allow_changes', action='store_true', help='with --resume: although options changed')
+    replay = 'run one batch of a run again; prints its files, losses and gradients'
+    add('--replay', type=positive_int, nargs=2, metavar=('EPOCH', 'BATCH'), help=replay)
     add('--overwrite', action='store_true', help='replace the run that the directory holds')
     add('--val_freq', type=natural, default=1, help='validate every N epochs; 0: never')
-    add('--save_freq', type=natural, default=0, help='keep a checkpoint every N epochs; 0: none')
     add('--save_steps', type=natural, default=0, help='save last.pth every N steps; 0: each epoch')
+    add('--save_freq', type=natural, default=0, help='keep a checkpoint every N epochs; 0: none')
     add('--keep', type=natural, default=3, help='how many of those to keep; 0: all')
     add('--best_metric', default='', help='selects best.pth (default: first of --metrics)')
     add('--early_stop', type=natural, default=0, help='N validations without gain end it; 0: off')

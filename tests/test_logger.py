@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from utils.files import read_rows
-from utils.logger import Logger, Recoder, Recorder, format_scores, get_headline
+from utils.logger import Logger, Recoder, Recorder, format_scores, get_headline, read_epochs
 
 
 def test_a_short_last_batch_weighs_what_it_holds():
@@ -97,3 +97,11 @@ def test_the_headline_holds_no_score_of_a_class():
     scores = {'train/loss': 0.1, 'val/loss': 0.25, 'val/miou': 0.5, 'val/iou/road': 0.125}
     assert get_headline(scores, 'val/') == {'loss': 0.25, 'miou': 0.5}
     assert format_scores(scores, 'val/') == 'loss 0.2500 | miou 0.5000'
+
+
+def test_a_log_that_somebody_edited_is_continued_with_the_rows_that_name_an_epoch(tmp_path):
+    path = tmp_path / 'log.csv'
+    path.write_text('epoch,train/loss\n1,0.5\n,\nx,0.1\n2\n3,0.2\n')
+    assert [row['epoch'] for row in read_epochs(path, 2)] == ['1', '2']
+    path.write_bytes(b'\x00garbage\n1\n')
+    assert read_epochs(path, 2) == []

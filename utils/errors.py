@@ -54,6 +54,12 @@ def plural(number, noun):
     return f'{number} {noun}{ending}'
 
 
+def list_some(names, most=8):
+    """'a, b and 3 more': names for one line."""
+    more = f' and {len(names) - most} more' if len(names) > most else ''
+    return f'{", ".join(names[:most])}{more}'
+
+
 @contextmanager
 def one_line_errors():
     """Ends the program with one line and an exit code for what is no bug: a UserError's own code, 2

@@ -82,7 +82,7 @@ class Logger:
     @contextmanager
     def open(self, epoch=0):
         """Continues after `epoch`: what was logged after the checkpoint is dropped."""
-        self.rows = [r for r in read_rows(self.run_dir.log) if int(r['epoch']) <= epoch]
+        self.rows = read_epochs(self.run_dir.log, epoch)
         self.run_dir.trim_events(self.events)
         before = self.run_dir.measure_events()
         with SummaryWriter(self.run_dir.path) as self.writer:
@@ -157,6 +157,12 @@ class Logger:
         names = [n.removeprefix('train/') for n in scores if n.startswith('train/')]
         charts = {n: ['Multiline', [f'train/{n}', f'val/{n}']] for n in names if '/' not in n}
         self.writer.add_custom_scalars({'train and val': charts})
+
+
+def read_epochs(path, last):
+    """The rows of a log.csv up to an epoch; a row that names no epoch is left out."""
+    rows = [row for row in read_rows(path) if (row.get('epoch') or '').isdigit()]
+    return [row for row in rows if int(row['epoch']) <= last]
 
 
 def get_headline(scores, prefix=''):

@@ -11,7 +11,7 @@ from pathlib import Path
 from metrics import is_lower_better
 from utils.checkpoint import load_checkpoint, save_checkpoint
 from utils.errors import UserError, one_line, plural
-from utils.files import read_rows
+from utils.logger import read_epochs
 from utils.optim import apply_changes
 from utils.tracking.run_dir import RunDir, get_step
 from utils.train_state import NO_BEST
@@ -47,6 +47,7 @@ def get_state(trainer, scores):
 def load_state(trainer, resumed):
     """Restores a checkpoint, to continue after its batch, with the options of today."""
     checkpoint, args, num_batches = resumed.checkpoint, trainer.args, len(trainer.train_loader)
+    stored = checkpoint.get('args', {})
     with explain_mismatch(resumed.path):
         unwrap(trainer.model).load_state_dict(checkpoint['model'])
         trainer.average.module.load_state_dict(checkpoint['ema'])
@@ -58,11 +59,11 @@ def load_state(trainer, resumed):
     ratio = num_batches / checkpoint.get('num_batches', num_batches)  # with another batch size
     trainer.state.batch = int(trainer.state.batch * ratio)
     num_steps = round(trainer.scheduler.last_epoch * ratio)
-    apply_changes(trainer.optimizer, trainer.scheduler, checkpoint['args'], args, num_steps)
+    apply_changes(trainer.optimizer, trainer.scheduler, stored, args, num_steps)
     is_same_list = trainer.tracker.continue_from(checkpoint)
     if not args.replay:
         restore_files(trainer.state, resumed, trainer.logger.run_dir, is_same_list)
-    args.load_model_path = checkpoint['args']['load_model_path']  # for args.txt
+    args.load_model_path = stored.get('load_model_path', '')  # for args.txt
 
 
 def find_newest(args, model_dir, allowed):
@@ -174,7 +175,7 @@ def restore_files(state, resumed, run_dir, is_same_list):
     if not is_same_list:
         found, reason = NO_BEST, 'another validation list'
     elif not is_same:
-        rows = [row for row in read_rows(run_dir.log) if int(row['epoch']) <= state.epoch]
+        rows = read_epochs(run_dir.log, state.epoch)
         found, reason = find_best(rows, state.best_metric, is_lower), 'another score or direction'
     if found['epoch'] and found['epoch'] == stored['epoch'] != resumed.best_epoch:
         save_checkpoint(stored, run_dir.best)

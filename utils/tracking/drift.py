@@ -9,7 +9,7 @@ import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from utils.errors import plural
+from utils.errors import list_some, plural
 from utils.logger import get_headline
 from utils.tracking.sources import compare_sources, list_imported
 
@@ -74,7 +74,7 @@ class Drift:
         if has_drifted:
             lines.append(f'changed since training: {self.reasons}')
         elif code_changes:
-            lines.append(f'no effect on evaluation: {", ".join(code_changes)}')
+            lines.append(f'no effect on evaluation: {list_some(code_changes)}')
         if has_drifted and code_changes:
             command = shlex.join(['python', *sys.argv, '--use_snapshot'])
             lines.append(f'to run the original code: {command}')
@@ -83,7 +83,7 @@ class Drift:
     @property
     def reasons(self):
         """What changed, for people."""
-        return ', '.join(self.changes) or 'nothing that is recorded'
+        return list_some(self.changes) or 'nothing that is recorded'
 
     def get_exit_code(self, scores, is_strict):
         """3 with --strict_drift if the checkpoint has drifted, which stderr is told; else 0."""

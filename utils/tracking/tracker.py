@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from utils.arg_parser import Parser
-from utils.errors import UserError, one_line
+from utils.errors import UserError, list_some, one_line
 from utils.files import replace_file
 from utils.tracking import sources
 from utils.tracking.drift import find_drift
@@ -168,7 +168,8 @@ def advise_snapshot(checkpoint, typed=()):
             raise
         kind = '' if isinstance(error, UserError) else f'{type(error).__name__}: '
         advice = 'eval.py --use_snapshot runs the original code'
-        message = f'{kind}{one_line(error)}; changed since training: {", ".join(names)}; {advice}'
+        changed = f'changed since training: {list_some(names)}'
+        message = f'{kind}{one_line(error)}; {changed}; {advice}'
         raise UserError(message) from error
 
 

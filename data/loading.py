@@ -4,6 +4,7 @@ A sample's randomness is a function of (seed, epoch, index), an epoch's order of
 neither depends on the number of workers or on what happened before.
 """
 
+import gc
 import signal
 import tempfile
 
@@ -113,6 +114,7 @@ def make_loader(dataset, args, device, batch_size, is_train, num_samples):
 def init_worker(_):
     """One thread per worker, and signals are left to the main process."""
     cv2.setNumThreads(0)
+    gc.freeze()  # else collecting garbage copies the objects that are shared with the main process
     for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)
 

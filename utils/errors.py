@@ -116,6 +116,10 @@ LACKS = {
     'File too large': 'this shell limits the size of files: `ulimit -f unlimited`',
     'Read-only file system|Permission denied|Operation not permitted': 'choose a --model_dir, or a '
     '--result_dir, that can be written to',
+    'Input/output error|Stale file handle': 'check the disk or the network that holds it',
+    "can't start new thread|Resource temporarily": 'no more processes may be started (`ulimit -u`): '
+    'give fewer --num_workers',
+    'No usable temporary directory': 'set TMPDIR to a directory with space',
     'Broken pipe': 'the program that reads the output has ended',
     'UnicodeEncodeError|UnicodeDecodeError': 'names here are not ASCII: `export PYTHONUTF8=1`',
 }

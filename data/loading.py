@@ -5,8 +5,10 @@ neither depends on the number of workers or on what happened before.
 """
 
 import gc
+import os
 import signal
 import tempfile
+from multiprocessing.queues import Queue
 
 import cv2
 import numpy as np
@@ -117,6 +119,8 @@ def init_worker(_):
     gc.freeze()  # else collecting garbage copies the objects that are shared with the main process
     for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)
+    # A batch that could not be sent, as without a file handle, would be waited for for ever.
+    Queue._on_queue_feeder_error = staticmethod(lambda error, batch: os._exit(1))
 
 
 def collate_batch(samples):

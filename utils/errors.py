@@ -106,8 +106,9 @@ LACKS = {
     'give fewer --num_workers, 0 needs none; in docker --shm-size 8g',
     r'Too many open files|ancdata': 'this shell allows {handles} open files: `ulimit -n 4096`, or '
     'give fewer --num_workers',
-    r'DataLoader worker.* (exited|killed)': 'if memory is short ({memory} free), give fewer '
-    '--num_workers; --num_workers 0 shows an error of its own',
+    r'DataLoader worker.* (exited|killed)': 'if memory or open files are short ({memory} free, '
+    '{handles} files allowed by `ulimit -n`), give fewer --num_workers; --num_workers 0 shows an '
+    'error of its own',
     r'out of memory|MemoryError|not enough memory|Unable to allocate|Cannot allocate': 'memory is '
     'short ({memory} free): give a smaller --batch_size or --val_batch_size, more --accum, or a '
     'smaller --img_size',
@@ -117,8 +118,8 @@ LACKS = {
     'Read-only file system|Permission denied|Operation not permitted': 'choose a --model_dir, or a '
     '--result_dir, that can be written to',
     'Input/output error|Stale file handle': 'check the disk or the network that holds it',
-    "can't start new thread|Resource temporarily": 'no more processes may be started (`ulimit -u`): '
-    'give fewer --num_workers',
+    "can't start new thread|Resource temporarily": 'this shell allows no more processes: '
+    '`ulimit -u`, or give fewer --num_workers',
     'No usable temporary directory': 'set TMPDIR to a directory with space',
     'Broken pipe': 'the program that reads the output has ended',
     'UnicodeEncodeError|UnicodeDecodeError': 'names here are not ASCII: `export PYTHONUTF8=1`',

@@ -2,7 +2,8 @@
 so that a signal during the imports is caught as well.
 """
 
-import multiprocessing
+import atexit
+import multiprocessing.util
 import os
 import signal
 import sys
@@ -78,6 +79,10 @@ def kill_workers():
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # torch's handler would report them
     for worker in multiprocessing.active_children():
         worker.kill()
+
+
+# Before multiprocessing, imported above, waits for them at the exit.
+atexit.register(kill_workers)
 
 
 def say(line):

@@ -110,7 +110,9 @@ def check_archive(path):
         if num_bytes > path.stat().st_size:  # compressed: a small file could fill the memory
             line = f'checkpoint {path} unpacks to {num_bytes:,} bytes, more than it has'
             raise UserError(f'{line}: torch.save does not compress; save it again with torch.save')
-        damaged = archive.testzip()
+        # An entry marked as a directory is not read: torch would take what is in memory for it.
+        marked = [info.filename for info in archive.infolist() if info.external_attr & 16]
+        damaged = marked[0] if marked else archive.testzip()
         if damaged:
             raise UserError(f'checkpoint {path} is damaged (in {damaged}): use an older one')
 

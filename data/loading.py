@@ -74,7 +74,13 @@ class Loader(DataLoader):
         self.device = device
 
     def __iter__(self):
-        return (to_device(batch, self.device) for batch in super().__iter__())
+        # Between its fork and init_worker a signal to the whole group would end a worker.
+        signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+        try:
+            batches = super().__iter__()
+        finally:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+        return (to_device(batch, self.device) for batch in batches)
 
     def start_at(self, epoch, batch=0):
         """Chooses the epoch, from 1, and how many of its batches are left out."""

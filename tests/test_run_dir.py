@@ -232,6 +232,9 @@ def test_what_a_killed_save_left_is_removed_when_the_run_resumes(make_args, tmp_
     left.touch(), own.touch()
     main(make_args('--epochs', 2, '--resume'))
     assert not left.exists()
+    left.touch()
+    main(make_args('--epochs', 2, '--resume'))  # a finished run, killed in its last save
+    assert not left.exists()
     assert own.exists()
 
 

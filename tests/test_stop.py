@@ -14,6 +14,7 @@ from conftest import ROOT, RUN, read_record, run_python, train, write_list
 from PIL import Image
 from test_resume import are_equal, get_result, read_files
 
+import data.loading
 from train import Trainer, main
 from utils.checkpoint import load_checkpoint
 from utils.errors import UserError, one_line_errors
@@ -321,3 +322,35 @@ def test_a_clock_that_stands_still_is_no_error(make_args, monkeypatch, capsys):
     monkeypatch.setattr('utils.progress.time.perf_counter', lambda: 1.0)
     train(make_args('--epochs', 1, '--print_freq', 1))
     assert 'step 2/2' in capsys.readouterr().out
+
+
+def test_a_signal_while_workers_start_reaches_none_of_them(make_args, monkeypatch, stop):
+    """It is sent to the whole group between the fork of a worker and its first own line."""
+    straight = train(make_args('--epochs', 1, run='straight')).model_dir
+    init, main_pid = data.loading.init_worker, os.getpid()
+
+    def signal_and_init(worker):
+        os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(main_pid, signal.SIGTERM)
+        init(worker)
+
+    monkeypatch.setattr('data.loading.init_worker', signal_and_init)
+    with pytest.raises(SystemExit, match='143'):
+        train(make_args('--epochs', 1, '--num_workers', 2))
+    stop.name = ''
+    monkeypatch.setattr('data.loading.init_worker', init)
+    resumed = train(make_args('--epochs', 1, '--num_workers', 2, '--resume')).model_dir
+    assert are_equal(get_result(straight), get_result(resumed))
+
+
+@pytest.mark.slow
+def test_a_damaged_image_read_by_a_worker_is_one_line_and_the_program_ends(toy_val_list, tmp_path):
+    path = write_list(tmp_path / 'set', 8)
+    image = path.parent / '5.png'
+    image.write_bytes(image.read_bytes()[:800])
+    options = ['--num_workers', 2, '--skip_check', '--batch_size', 2]
+    with start_training(path, toy_val_list, tmp_path / 'run', *options) as process:
+        _, errors = process.communicate(timeout=100)
+    assert process.returncode == 2
+    assert errors.count('\n') == 1, errors
+    assert '5.png' in errors

@@ -92,6 +92,7 @@ class Tracker:
     def mark_finished(self, state):
         """Says that nothing is left to train, and marks a run that was killed just before so."""
         print(f'{self.run_dir.path} is finished: increase --epochs to continue')
+        self.run_dir.clear_half_written()
         self.record = self.run_dir.read_record()
         if self.record.get('status') not in ('finished', None):
             self.update(status='finished', error='', end=get_time(), **state.describe())

@@ -36,11 +36,13 @@ def check_data(args, train_set, val_set):
 
 
 def describe_list(args, report):
-    """One line: images, sizes, and the share of each class."""
+    """One line: images, sizes, modes if there are several, and the share of each class."""
     sizes = list(report['sizes'])
     size = sizes[0] if len(sizes) == 1 else f'{len(sizes)} sizes, mostly {sizes[0]}'
     checked = f' ({report["checked"]} checked)' if report['checked'] < report['images'] else ''
     line = f'{Path(report["list"]).name}: {plural(report["images"], "image")}{checked}, {size}'
+    if len(report.get('modes', ())) > 1:
+        line += f', {", ".join(f"{mode} {number}" for mode, number in report["modes"].items())}'
     total = sum(report['counts'].values())
     if not total:
         return line

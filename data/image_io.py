@@ -64,6 +64,12 @@ def read_size(path):
     return (width, height, True) if turn in (5, 6, 7, 8) else (height, width, turn in TURNS)
 
 
+def read_mode(path):
+    """How the pixels are stored, from the header: 'RGB', 'L' (grey), 'P' (palette), 'RGBA', ..."""
+    with open_image(path, 'file') as img:
+        return img.mode
+
+
 @contextmanager
 def open_image(path, what):
     """The file as a PIL image whose pixels are not read yet; UserError if it cannot be used."""

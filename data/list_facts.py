@@ -10,7 +10,7 @@ import numpy as np
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
-from data.image_io import read_size
+from data.image_io import read_mode, read_size
 from data.labels import check_class
 from data.list_dataset import ListDataset, is_map
 from utils.errors import UserError
@@ -62,7 +62,7 @@ class Rows(Dataset):
     def __getitem__(self, i):
         row, dataset = self.rows[i], self.dataset
         img_path, *cells = dataset.files[row]
-        facts = {'row': row, 'error': '', 'counts': {}, 'size': (), 'turned': False}
+        facts = {'row': row, 'error': '', 'counts': {}, 'size': (), 'turned': False, 'mode': ''}
         try:
             height, width, is_turned = self.read_size(img_path)
             label = dataset.read(row)[1] if self.is_full else dataset.read_label(*cells)
@@ -73,6 +73,7 @@ class Rows(Dataset):
             is_file = dataset.files.num_paths > 1 and is_shipped(dataset, 'read_label')
             facts['turned'] = is_turned and not (is_file and read_size(cells[0])[2])
             facts |= {'size': (height, width), 'counts': count_values(label)}
+            facts['mode'] = read_mode(img_path) if is_shipped(dataset, 'read_image') else ''
         except UserError as error:
             facts['error'] = str(error)
         return facts
@@ -112,7 +113,7 @@ def read_rows(args, dataset, rows, is_full):
 def add_up(files, facts):
     """The facts of a list: what its rows have in common, and the errors with their lines."""
     report = {'list': str(files.path), 'images': len(files), 'errors': []}
-    counts, sizes, num_checked, num_turned = Counter(), Counter(), 0, 0
+    counts, sizes, modes, num_checked, num_turned = Counter(), Counter(), Counter(), 0, 0
     for row in facts:
         num_checked += 1
         if row['error']:
@@ -121,6 +122,8 @@ def add_up(files, facts):
             continue
         counts.update(row['counts'])
         sizes[' x '.join(map(str, row['size']))] += 1
+        modes[row['mode']] += 1
         num_turned += row['turned']
-    report |= {'checked': num_checked, 'turned': num_turned, 'sizes': dict(sizes.most_common())}
+    report |= {'checked': num_checked, 'turned': num_turned, 'modes': dict(modes.most_common())}
+    report['sizes'] = dict(sizes.most_common())
     return report | {'counts': {str(value): count for value, count in counts.items()}}

@@ -149,3 +149,10 @@ def test_label_values_that_cannot_be_are_refused_with_the_options(path, values):
     options = f'--train_list {path} --val_list {path} --num_classes 3'.split()
     with pytest.raises(SystemExit, match='2'):
         get_train_args([*options, '--label_values', *values.split()])
+
+
+def test_images_of_several_modes_are_counted(path, capsys):
+    Image.open(path.parent / '1.png').convert('L').save(path.parent / '1.png')
+    code, lines = check(capsys, path)
+    assert code == 0
+    assert '4 images, 32 x 48, RGB 3, L 1; ' in lines[0]

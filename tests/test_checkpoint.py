@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from utils import checkpoint
-from utils.checkpoint import TRACKED, load_checkpoint, save_checkpoint
+from utils.checkpoint import load_checkpoint, save_checkpoint
+from utils.checkpoint_check import TRACKED
 from utils.errors import UserError
 from utils.files import replace_file
 from utils.weights import get_weights
@@ -281,7 +282,7 @@ def test_code_in_a_checkpoint_does_not_run(tmp_path):
 
 
 def test_a_newer_format_is_refused(path, monkeypatch):
-    monkeypatch.setattr(checkpoint, 'FORMAT_VERSION', 0)
+    monkeypatch.setattr('utils.checkpoint_check.FORMAT_VERSION', 0)
     with pytest.raises(ValueError, match='newer'):
         load_checkpoint(path)
 
@@ -310,3 +311,36 @@ def test_equal_weights_under_two_names_are_stored_once(tmp_path):
 )
 def test_weights_are_found_in_checkpoints_of_several_kinds(state):
     assert get_weights(state) == {'w': torch.ones(1)}
+
+
+def test_a_tensor_that_claims_more_than_its_record_is_refused(path):
+    """Its record is cut to one of 5000 numbers."""
+    with zipfile.ZipFile(path) as archive:
+        members = {info.filename: archive.read(info) for info in archive.infolist()}
+    with zipfile.ZipFile(path, 'w', zipfile.ZIP_STORED) as archive:
+        for name, content in members.items():
+            archive.writestr(name, content[:4] if name.endswith('/data/0') else content)
+    with pytest.raises(UserError, match='larger than its record'):
+        load_checkpoint(path)
+
+
+def nest(depth=40):
+    """A list that in 40 steps holds 2**40 items."""
+    value = ['x']
+    for _ in range(depth):
+        value = [value, value]
+    return value
+
+
+@pytest.mark.parametrize('version', [{}, {'format_version': 1}])
+@pytest.mark.parametrize(
+    'value',
+    [nest(), torch.zeros(1).expand(10**9), {'a': {'b': nest()}}],
+    ids=['list', 'tensor', 'deep'],
+)
+def test_what_grows_to_many_times_its_size_is_refused(tmp_path, value, version):
+    path = tmp_path / 'a.pth'
+    torch.save({'model': {'w': torch.ones(2)}, 'args': {'lr': value}} | version, path)
+    assert path.stat().st_size < 10_000
+    with pytest.raises(UserError, match='grows to many times'):
+        load_checkpoint(path)

@@ -1,12 +1,15 @@
 """What the machine lacks ends in one line with the remedy and exit code 1; a bug in a traceback."""
 
 import errno
+import json
 import os
 import resource
 import shutil
 import subprocess
 import sys
+import tempfile
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 import torch
@@ -241,12 +244,12 @@ def test_a_directory_that_is_removed_while_it_trains_is_one_line(toy_list, toy_v
 @pytest.mark.slow
 def test_few_file_handles_are_enough_or_one_line(toy_list, toy_val_list, tmp_path):
     lists = toy_list, toy_val_list
-    for number in (96, 64):
-        process = start(
-            lists, tmp_path / f'{number}', '--num_workers 4', prefix=f'ulimit -n {number};'
-        )
+    for number in (96, 64, 40):
+        run, limit = tmp_path / f'{number}', f'ulimit -n {number};'
+        process = start(lists, run, '--num_workers 2', prefix=limit)
         if process.returncode:
-            check_one_line(process, 'ulimit -n 4096')
+            check_one_line(process, 'ulimit -n')
+            assert json.loads((run / 'run.json').read_text())['status'] == 'failed'
 
 
 @pytest.mark.slow
@@ -338,3 +341,39 @@ def test_little_shared_memory_is_enough_without_workers_and_else_one_line(
     assert process.returncode == 0, process.stderr
     process = start(lists, tmp_path / 'other', '--num_workers 2 --val_batch_size 4', prefix=mounted)
     check_one_line(process, '/dev/shm')
+
+
+@pytest.fixture
+def other_user():
+    """Somebody who may read and not write; without root, this user without the permissions."""
+    directory = Path(tempfile.mkdtemp())  # pytest's own may not be entered by others
+    directory.chmod(0o755)
+    yield directory
+    if os.getuid() == 0:
+        os.seteuid(0)
+    for path in (directory, *directory.rglob('*')):
+        if path.is_dir():
+            path.chmod(0o755)
+    shutil.rmtree(directory)
+
+
+def become_other(path, mode):
+    """Lets a directory have no more than `mode` for who runs now."""
+    path.chmod(mode)
+    if os.getuid() == 0:
+        os.seteuid(65534)
+
+
+@pytest.mark.parametrize(('mode', 'options'), [(0o555, ['--resume']), (0o555, []), (0o500, [])])
+def test_a_directory_of_another_user_is_one_line(make_args, other_user, capsys, mode, options):
+    lists = [write_list(other_user / name, 4) for name in ('train', 'val')]
+    names = ['--train_list', lists[0], '--val_list', lists[1], '--model_dir', other_user / 'run']
+    if options:
+        train(make_args(*names, '--epochs', 1))
+    else:
+        (other_user / 'run').mkdir()
+    args = make_args(*names, '--epochs', 2, *options)
+    become_other(other_user / 'run', mode)
+    line = end_in_one_line(capsys, lambda: main(args))
+    assert 'Permission denied' in line
+    assert '--model_dir' in line

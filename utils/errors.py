@@ -162,8 +162,9 @@ def check_readable(path, what):
         reason = 'is empty'
         if not stat.S_ISREG(path.stat().st_mode):
             reason = 'is a directory, expected a file' if path.is_dir() else 'is not a regular file'
-        elif path.open('rb').read(1):
-            return path
+        elif path.stat().st_size:
+            with path.open('rb'):
+                return path
     except FileNotFoundError:
         reason = 'does not exist'
     except OSError as error:

@@ -45,7 +45,9 @@ def apply_changes(optimizer, scheduler, stored, args, num_steps):
     before, ratio = optimizer.param_groups[0]['lr'], args.lr / stored.get('lr', args.lr)
     changed = {n for n in ('weight_decay', 'momentum', 'beta') if stored.get(n) != vars(args)[n]}
     for group in optimizer.param_groups:
-        group |= {n: group[n] * ratio for n in ('lr', 'initial_lr', 'max_lr') if n in group}
+        group |= {
+            n: group[n] * ratio for n in ('lr', 'initial_lr', 'max_lr', 'min_lr') if n in group
+        }
         if 'weight_decay' in changed and group['weight_decay'] == stored.get('weight_decay'):
             group['weight_decay'] = args.weight_decay
         if 'betas' in group and changed & {'momentum', 'beta'}:

@@ -11,8 +11,9 @@ def replay(trainer, epoch, number):
     losses and the gradient norms of the largest tensors.
     """
     loader, state = trainer.train_loader, trainer.state
-    if number > len(loader) or (state.epoch + 1, state.batch + 1) > (epoch, number):
-        raise UserError(f'--replay {epoch} {number}: an epoch has {len(loader)} batches')
+    if number > len(loader) or epoch > trainer.args.epochs:
+        size = f'{trainer.args.epochs} epochs of {len(loader)} batches'
+        raise UserError(f'--replay {epoch} {number}: the run has {size}')
     trainer.model.train()
     while True:
         loader.start_at(state.epoch + 1, state.batch)

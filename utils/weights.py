@@ -4,7 +4,7 @@ import torch
 from torch import nn
 
 from utils.checkpoint import load_checkpoint
-from utils.errors import UserError
+from utils.errors import UserError, list_some
 
 
 def get_weights(state):
@@ -81,7 +81,6 @@ def align_names(own, state):
     return {new: state[old] for new, old in rename(*best).items()}, note
 
 
-def first_names(names, most=10):
+def first_names(names):
     """'2 (a, b)': how many, and the first of them."""
-    more = ', ...' if len(names) > most else ''
-    return f'{len(names)} ({", ".join(names[:most])}{more})' if names else '0'
+    return f'{len(names)} ({list_some(names, 10)})' if names else '0'

@@ -4,6 +4,7 @@ With run_dir.py it is what the rest of the project imports of this package.
 """
 
 import json
+import os
 import sys
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -112,22 +113,29 @@ class Tracker:
         self.foreign = self.run_dir.list_foreign()
         facts = {'args': vars(self.args), **self.provenance, **state.describe()}
         self.update(status='running', **facts)
-        try:
-            sources.write_sources(self.code, self.run_dir.code)
-            sources.write_diff(self.run_dir.diff, self.provenance['git'])
-            yield
-            self.update(status='finished', end=get_time())
-        except BaseException as error:
-            is_mistake = isinstance(error, UserError) or self.run_dir.replaced.exists()
-            if is_mistake and not self.is_kept:
-                self.run_dir.restore()
+        with Path(os.devnull).open() as spare:
+            try:
+                sources.write_sources(self.code, self.run_dir.code)
+                sources.write_diff(self.run_dir.diff, self.provenance['git'])
+                yield
+                self.update(status='finished', end=get_time())
+            except BaseException as error:
+                spare.close()  # its file handle is needed for run.json if there are no others
+                self.fail(error)
                 raise
-            is_stop = isinstance(error, KeyboardInterrupt | SystemExit)
-            how = {} if is_stop else {'error': f'{type(error).__name__}: {error}'}
-            status = 'stopped' if is_stop else 'failed'
-            with suppress(OSError):  # the disk may be full: the first cause is what counts
-                self.update(status=status, end=get_time(), **how)
-            raise
+
+    def fail(self, error):
+        """Notes in run.json that the run has ended with an error, or puts back the run that it was
+        to replace.
+        """
+        is_mistake = isinstance(error, UserError) or self.run_dir.replaced.exists()
+        if is_mistake and not self.is_kept:
+            self.run_dir.restore()
+            return
+        is_stop = isinstance(error, KeyboardInterrupt | SystemExit)
+        how = {} if is_stop else {'error': f'{type(error).__name__}: {error}'}
+        with suppress(OSError):  # the disk may be full: the first cause is what counts
+            self.update(status='stopped' if is_stop else 'failed', end=get_time(), **how)
 
     @contextmanager
     def saving(self, state, names):

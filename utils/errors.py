@@ -83,6 +83,8 @@ def one_line_errors():
 
 def end(line, code):
     """Prints the line and ends the program."""
+    # A DataLoader whose workers could not all be started complains when it is collected.
+    sys.unraisablehook = lambda _: None
     print(f'error: {line}', file=sys.stderr)
     sys.exit(code)
 

@@ -1,6 +1,7 @@
 """Evaluator: the only loop without gradients. `python eval.py --load_model_path X` evaluates X."""
 
 import sys
+from functools import partial
 
 from options import COMPARED, get_test_args, get_test_result_dir, parse_test_args, save_args
 from utils.stop import STOP
@@ -17,12 +18,12 @@ from metrics import compute_metrics, summarize
 from model.model_entry import forward_batch, select_model
 from utils.classes import get_class_names
 from utils.errors import one_line_errors
-from utils.logger import Recorder, format_scores
+from utils.logger import Recorder
 from utils.progress import Progress
 from utils.report import Report
+from utils.scores import format_scores
 from utils.torch_utils import repeatable_kernels, seed_step, set_up_torch, slice_batch
 from utils.tracking.tracker import Tracker, run_snapshot, undo_on_error
-from utils.viz import gen_imgs_to_write
 
 
 class Evaluator:
@@ -49,6 +50,7 @@ class Evaluator:
                 pred, sample = preds[j : j + 1], slice_batch(batch, j, j + 1)
                 pairs = self.compute_pairs(pred, sample)
                 recorder.record_all(pairs)
+                sample['read_full_img'] = partial(self.loader.read_full_img, i)
                 on_image(i, pred, sample, pairs)
                 i += 1
         return self.summarize(recorder)
@@ -79,13 +81,10 @@ class Evaluator:
         return summarize(recorder.summary(), self.class_names)
 
     def viz_per_batch(self, i, pred, batch, pairs, report):
-        """Adds an image's scores to the report, and panels of every viz_freq-th image."""
-        recorder, name = Recorder(), batch['name'][0]
+        """Adds image i to the report: its scores, and pictures of the --save_viz worst ones."""
+        recorder = Recorder()
         recorder.record_all(pairs)
-        report.add_image(name, self.summarize(recorder))
-        report.add_confusion(pred, batch)
-        if self.args.save_viz and i % self.args.viz_freq == 0:
-            report.add_panel(name, gen_imgs_to_write(pred, batch, self.args))
+        report.add_image(i, pred, batch, self.summarize(recorder))
 
 
 def main(args, checkpoint):
@@ -97,7 +96,7 @@ def main(args, checkpoint):
     drift = Tracker(args, evaluator, COMPARED).print_drift(checkpoint)
     result_dir = get_test_result_dir(args)
     with undo_on_error(result_dir):
-        report = Report(args, result_dir)
+        report = Report(args, result_dir, evaluator, checkpoint)
         scores = evaluator.eval(lambda *image: evaluator.viz_per_batch(*image, report))
     comparison = report.write(scores, drift)
     save_args(args, result_dir, parse_test_args)

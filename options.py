@@ -4,9 +4,10 @@ import os
 from argparse import Namespace
 from pathlib import Path
 
-from utils.arg_parser import Parser, write_args
+from utils.arg_parser import Parser, format_value, write_args
 from utils.arg_types import fraction, natural, not_negative, positive, positive_int, run_name, seed
-from utils.errors import UserError, choose, one_line_errors
+from utils.errors import UserError, one_line_errors
+from utils.registry import check_names, list_names
 from utils.tracking.run_dir import get_test_result_dir, get_train_model_dir  # noqa: F401
 
 # What kind each option is; a new one goes into one row. A 'result' option decides what is computed
@@ -47,11 +48,11 @@ COMPARED = list_options('result', 'training')  # a change may change scores, whi
 def parse_common_args(parser):
     """Adds what training and evaluation share."""
     add = parser.add_argument_group('model').add_argument
-    add('--model_type', default='base_model', help='a name in model/model_entry.py')
+    add('--model_type', default='base_model', help=list_names('model_type'))
     add('--load_model_path', default='', help='checkpoint to fine-tune or to evaluate')
     add('--load_not_strict', action='store_true', help='load matching tensors, report the rest')
     add = parser.add_argument_group('data').add_argument
-    add('--data_type', default='list', help='a name in data/data_entry.py; mem_list: in memory')
+    add('--data_type', default='list', help=list_names('data_type'))
     add('--val_list', default='', help='list file to validate on, one "image label" per line')
     add('--data_root', default='', help="directory of a list's paths (default: the list's own)")
     add('--img_size', type=positive_int, nargs=2, metavar=('H', 'W'), help='resize to this size')
@@ -63,9 +64,10 @@ def parse_common_args(parser):
     add('--num_workers', type=natural, default=2, help='DataLoader workers (0: main process)')
     add('--val_batch_size', type=positive_int, default=1, help='batch size of validation')
     add = parser.add_argument_group('scores').add_argument
-    add('--loss', default='ce', help='a name in loss.py')
+    add('--loss', default='ce', help=list_names('loss'))
     add('--class_weights', type=not_negative, nargs='+', metavar='W', help='for ce, one per class')
-    add('--metrics', nargs='+', default=['miou', 'acc', 'mdice'], help='names in metrics.py')
+    names = list_names('metrics')
+    add('--metrics', nargs='+', default=['miou', 'acc', 'mdice'], help=names)
     add = parser.add_argument_group('machine').add_argument
     add('--gpus', type=natural, nargs='*', help='omit for first GPU or CPU; `--gpus` alone: CPU')
     add('--seed', type=seed, default=0, help='random seed')
@@ -79,7 +81,7 @@ def parse_common_args(parser):
     add = parser.add_argument_group('output').add_argument
     add('--save_prefix', type=run_name, default='pref', help='run name, appended to model_type')
     add('--print_freq', type=positive_int, default=50, help='steps between printed lines')
-    add('--viz_freq', type=positive_int, default=50, help='steps, or images, between pictures')
+    add('--viz_freq', type=positive_int, default=50, help='steps between TensorBoard pictures')
     return parser
 
 
@@ -127,7 +129,8 @@ def parse_test_args(parser):
     parse_common_args(parser)
     add = parser.add_argument_group('results').add_argument
     add('--result_dir', default='', help='default: <run>/<checkpoint>/<list>_<save_prefix>')
-    add('--save_viz', action='store_true', help='write image | prediction | label | error panels')
+    pictures = 'pictures of the N worst images and of N evenly spaced ones (without N: 8)'
+    add('--save_viz', type=natural, nargs='?', const=8, default=0, metavar='N', help=pictures)
     add = parser.add_argument_group('drift since training').add_argument
     add('--use_snapshot', action='store_true', help="run the checkpoint's code, if you trust it")
     add('--strict_drift', action='store_true', help='exit code 3 if scores may have changed')
@@ -202,26 +205,16 @@ def prepare_test_args(args):
     return args
 
 
-def check_names(args):
-    """UserError for a name that its registry does not have. Imports torch."""
-    from data.data_entry import DATASETS
-    from loss import LOSSES
-    from metrics import METRICS
-    from model.model_entry import MODELS
-
-    choose(MODELS, args.model_type, 'model_type', 'model/model_entry.py')
-    choose(DATASETS, args.data_type, 'data_type', 'data/data_entry.py')
-    choose(LOSSES, args.loss, 'loss', 'loss.py')
-    for name in args.metrics:
-        choose(METRICS, name, 'metrics', 'metrics.py')
-
-
 def save_args(args, save_dir, parse_args=parse_train_args):
-    """Writes save_dir/args.txt, which `@args.txt` reads back to the same options."""
+    """Writes save_dir/args.txt, which `@args.txt` reads back to the same options; returns
+    {name: text} of those that are not at their defaults.
+    """
     path = Path(save_dir) / 'args.txt'
     train = f'train.py @{path} --model_dir {save_dir}_again'
     command = train if parse_args is parse_train_args else f'eval.py @{path}'
-    write_args(args, path, parse_args(Parser()), KINDS['action'].split(), f'python {command}')
+    parser = parse_args(Parser())
+    write_args(args, path, parser, KINDS['action'].split(), f'python {command}')
+    return {k: format_value(v) for k, v in parser.get_changed(vars(args)).items()}
 
 
 if __name__ == '__main__':  # for scripts: prints the run directory of train.py with these options

@@ -18,10 +18,10 @@ from loss import compute_loss
 from metrics import compute_metrics
 from model.model_entry import forward_batch, select_model
 from utils.checkpoint import load_checkpoint
+from utils.console import TRAIN_LOG, Console
 from utils.errors import one_line_errors
-from utils.logger import Logger, print_epoch
+from utils.logger import Logger
 from utils.optim import select_average, select_optimizer, select_scaler, select_scheduler
-from utils.progress import Progress
 from utils.replay import replay
 from utils.resume import find_newest, get_state, load_state
 from utils.torch_utils import seed_step, set_up_torch, split_batch
@@ -50,6 +50,7 @@ class Trainer:
         check_data(args, self.train_loader.samples, self.evaluator.loader.samples)
         self.state = TrainState(args, self.evaluator.list_scores())
         self.logger = Logger(self.model_dir, self.evaluator.class_names)
+        self.console = Console(args, self.model_dir)
         self.tracker = Tracker(args, self.evaluator, COMPARED, self.train_loader, parent)
         if resumed:
             load_state(self, resumed)
@@ -58,11 +59,11 @@ class Trainer:
         """Trains to the last epoch, or until --early_stop; returns lines that say how it ended."""
         if self.state.is_finished():
             self.tracker.mark_finished(self.state)
-            return self.state.list_results()
+            return self.console.list_footer(self.state)
         with self.tracker.open(self.state), self.logger.open(self.state.epoch), STOP.after_step():
-            save_args(self.args, self.model_dir)
+            self.console.print_header(self, save_args(self.args, self.model_dir))
             if not self.state.step:
-                self.logger.save_args(vars(self.args), ['loss', *self.args.metrics])
+                self.logger.save_args(vars(self.args))
                 self.save()  # a full disk is noticed before the first step
             while not self.state.is_finished():
                 epoch = self.state.epoch + 1
@@ -70,14 +71,13 @@ class Trainer:
                 if self.args.val_freq and epoch % self.args.val_freq == 0:
                     self.val_per_epoch(epoch)
                 self.finish_epoch(epoch)
-        return self.state.list_results()
+        return self.console.list_footer(self.state)
 
     def train_per_epoch(self, epoch):
         """Changes the weights once per batch and records losses, metrics and speed."""
         self.model.train()
         self.train_loader.start_at(epoch, self.state.batch)
-        title = f'epoch {epoch}/{self.args.epochs}'
-        progress = Progress(self.train_loader, title, self.args.print_freq, self.state.batch)
+        progress = self.console.follow(self.train_loader, epoch, self.state.batch)
         for i, batch in enumerate(progress, self.state.batch):
             seed_step(self.args.seed, self.state.step)
             pred, losses = self.update(batch)
@@ -140,7 +140,7 @@ class Trainer:
         """Sends the first sample of every viz_freq-th batch to TensorBoard."""
         if i % self.args.viz_freq == 0 and i < self.args.viz_freq * MAX_PICTURES:
             imgs = gen_imgs_to_write(pred, batch, self.args)
-            self.logger.save_imgs(f'{split}/{i:04d}', imgs, self.state.epoch + 1)
+            self.logger.save_imgs(f'{split}/{i:04d}', imgs, self.state.epoch + 1, batch['name'][0])
 
     def finish_epoch(self, epoch):
         """Writes the epoch's curves and checkpoints, and prints its scores."""
@@ -149,7 +149,7 @@ class Trainer:
         if self.state.finish_epoch(scores):
             self.logger.save_best(epoch, self.state.best['scores'])
         self.save(self.state.list_checkpoints(), scores)
-        print_epoch(f'epoch {epoch}/{self.args.epochs}', scores)
+        self.console.print_epoch(epoch, scores)
 
     def save(self, names=('last.pth',), scores=None):
         """Writes a checkpoint under each name; within an epoch it has no scores."""
@@ -159,10 +159,10 @@ class Trainer:
 
 def main(args):
     """Trains, or runs the batch of --replay; says how it ended."""
-    with claim_run(args), STOP.with_undo():
+    with claim_run(args), STOP.with_undo(), TRAIN_LOG.record():
         trainer = Trainer(args)
         lines = replay(trainer, *args.replay) if args.replay else trainer.train()
-    print(*lines, sep='\n')
+        print(*lines, sep='\n')
 
 
 if __name__ == '__main__':

@@ -90,6 +90,12 @@ class Loader(DataLoader):
         """The first sample, as a batch of one."""
         return to_device(collate_batch([self.dataset[0, 0]]), self.device)
 
+    def read_full_img(self, i):
+        """Image i as it is in its file, (H,W,3) uint8 RGB; None if the dataset cannot tell."""
+        read = getattr(self.samples, 'read', None)
+        img = read(i)[0] if read else None
+        return img if getattr(img, 'dtype', None) == np.uint8 else None
+
     @property
     def samples(self):
         """The dataset itself, without the seeding around it."""

@@ -1,20 +1,30 @@
 """What an evaluation writes, and the pictures in it."""
 
 from argparse import Namespace
+from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 import torch
 from conftest import SIZE
-from PIL import Image
 
 import eval as evaluation
 from options import get_test_args, get_test_result_dir
 from train import Trainer
 from utils.classes import default_palette, get_class_names, get_palette
 from utils.files import read_rows
-from utils.viz import RIGHT, WRONG, gen_imgs_to_write, join_panels, label2rgb, panel_name, write_img
+from utils.viz import (
+    IGNORED,
+    RIGHT,
+    WRONG,
+    gen_imgs_to_write,
+    join_panels,
+    label2rgb,
+    mix,
+    panel_name,
+    write_img,
+)
 
 
 @pytest.fixture
@@ -44,9 +54,11 @@ def test_result_txt_says_what_was_evaluated_and_every_class(run, toy_val_list):
     scores = run.evaluator.eval()
     assert facts['miou'] == f'{scores["miou"]:.4f}'
     table = [line for line in lines if line.startswith(('class ', 'bright thing'))]
-    kinds, numbers = (line.split()[-2:] for line in table)
-    for kind, number in zip(kinds, numbers, strict=True):
-        assert float(number) == pytest.approx(scores[f'{kind}/bright thing'], abs=1e-4)
+    kinds, numbers = (line.split()[-5:] for line in table)
+    row = dict(zip(kinds, map(float, numbers), strict=True))
+    assert list(row) == ['share', 'iou', 'dice', 'precision', 'recall']
+    for kind in ('iou', 'dice'):
+        assert row[kind] == pytest.approx(scores[f'{kind}/bright thing'], abs=1e-4)
 
 
 def test_a_model_that_is_stochastic_at_evaluation_scores_the_same_again(run):
@@ -70,7 +82,9 @@ def test_eval_hands_each_image_with_its_prediction_and_sums_to_the_hook(run):
 
 def test_per_image_csv_has_a_line_per_image_whose_mean_loss_is_the_loss(run):
     rows = read_rows(evaluate(run, '--val_batch_size', 2) / 'per_image.csv')
-    assert [row['image'] for row in rows] == [f'{i}.png' for i in range(100, 105)]
+    assert sorted(row['image'] for row in rows) == [f'{i}.png' for i in range(100, 105)]
+    scores = [float(row['miou']) for row in rows]
+    assert scores == sorted(scores)  # the worst first
     loss = run.evaluator.eval()['loss']
     assert np.mean([float(row['loss']) for row in rows]) == pytest.approx(loss, abs=1e-5)
 
@@ -83,12 +97,26 @@ def test_each_evaluation_adds_a_line_to_results_csv(run):
     assert float(rows[0]['miou']) == pytest.approx(run.evaluator.eval()['miou'], abs=1e-6)
 
 
-def test_panels_are_written_each_viz_freq_images_and_named_after_them(run):
-    panel_dir = evaluate(run, '--save_viz', '--viz_freq', 2) / 'panels'
-    assert sorted(p.name for p in panel_dir.iterdir()) == ['100.png', '102.png', '104.png']
-    assert Image.open(panel_dir / '100.png').height == SIZE[0]
-    evaluate(run, '--save_viz', '--viz_freq', 5)
-    assert [p.name for p in panel_dir.iterdir()] == ['100.png']
+def test_save_viz_writes_the_worst_and_evenly_spaced_images_and_deletes_none(run):
+    result_dir = evaluate(run, '--save_viz', 1)
+    worst = Path(read_rows(result_dir / 'per_image.csv')[0]['image']).with_suffix('.png').name
+    names = {path.name for path in (result_dir / 'panels').iterdir()}
+    assert names == {'100.png', worst}
+    assert evaluate(run, '--save_viz', 2) == result_dir
+    more = {path.name for path in (result_dir / 'panels').iterdir()}
+    assert names | {'104.png'} <= more
+
+
+def test_a_panel_shows_the_image_as_it_is_in_its_file(run):
+    evaluate(run, '--save_viz', '--img_size', 16, 24)
+    sample = run.evaluator.loader.samples
+    args = make_namespace(num_classes=3)
+    batch = {'img': torch.zeros(1, 3, 16, 24, dtype=torch.uint8), 'label': sample.read(0)[1][None]}
+    batch['label'] = torch.from_numpy(batch['label'])
+    batch['read_full_img'] = lambda: run.evaluator.loader.read_full_img(0)
+    imgs = gen_imgs_to_write(torch.zeros(1, 3, *SIZE), batch, args)
+    scale = imgs['img'].shape[0] // SIZE[0]
+    assert np.array_equal(imgs['img'][::scale, ::scale], sample.read(0)[0])
 
 
 def test_without_save_viz_there_are_no_pictures(run):
@@ -114,13 +142,16 @@ def make_sample():
     return pred, {'img': img, 'label': label, 'name': ['a']}
 
 
-def test_panels_show_image_prediction_label_and_error():
+def test_panels_show_image_prediction_label_and_error_enlarged():
     args = make_namespace()
     imgs, palette = gen_imgs_to_write(*make_sample(), args), get_palette(args)
+    assert {img.shape[0] for img in imgs.values()} == {240}
+    imgs = {name: img[::120, ::120] for name, img in imgs.items()}
     assert np.array_equal(imgs['img'][0, 1], [1, 5, 9])
-    assert np.array_equal(imgs['pred'], palette[[[1, 2], [0, 2]]])
-    assert np.array_equal(imgs['label'], palette[[[1, 0], [255, 2]]])
-    assert np.array_equal(imgs['error'][[0, 0, 1], [0, 1, 1]], [RIGHT, WRONG, RIGHT])
+    assert np.array_equal(imgs['pred'], mix(imgs['img'], palette[[[1, 2], [0, 2]]]))
+    assert np.array_equal(imgs['label'][0], mix(imgs['img'], palette[[[1, 0], [0, 2]]])[0])
+    assert np.array_equal(imgs['label'][1, 0], imgs['img'][1, 0])  # ignored
+    assert np.array_equal(imgs['error'], [[RIGHT, WRONG], [IGNORED, RIGHT]])
 
 
 def test_label2rgb_has_a_default_palette():
@@ -137,7 +168,7 @@ def test_a_classifiers_picture_is_its_image_with_a_caption_below():
     _, batch = make_sample()
     batch['label'] = torch.tensor([1])
     imgs = gen_imgs_to_write(torch.zeros(1, 3), batch, make_namespace())
-    assert imgs['img'].shape == (160 + 36, 160, 3)
+    assert imgs['img'].shape == (240 + 36, 240, 3)
     assert not {'pred', 'label', 'error'} & imgs.keys()
 
 

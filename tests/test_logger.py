@@ -6,7 +6,8 @@ import numpy as np
 import torch
 
 from utils.files import read_rows
-from utils.logger import Logger, Recoder, Recorder, format_scores, get_headline, read_epochs
+from utils.logger import Logger, Recoder, Recorder, read_epochs
+from utils.scores import format_scores, get_headline
 
 
 def test_a_short_last_batch_weighs_what_it_holds():

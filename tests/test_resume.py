@@ -412,4 +412,4 @@ def test_best_pth_is_made_to_hold_the_best_epoch(make_args, monkeypatch, capsys,
         damage(run / 'best.pth', 'gone' if what == 'gone' else 'half')
     main(make_args('--epochs', 2, '--save_freq', 1, '--best_metric', 'miou', '--resume'))
     assert load_checkpoint(run / 'best.pth')['epoch'] == 2
-    assert 'epoch 2' in capsys.readouterr().out.splitlines()[-1]
+    assert 'best: epoch 2' in capsys.readouterr().out

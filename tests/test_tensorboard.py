@@ -51,8 +51,8 @@ def wait_for_tags(url):
 
 def test_the_page_lists_curves_and_pictures(server):
     scalars = wait_for_tags(f'{server}/scalars/tags')['run']
-    for name in ('loss', 'miou', 'acc', 'iou/1'):
-        assert {f'train/{name}', f'val/{name}'} <= set(scalars)
+    for name in ('/loss', '/miou', '/acc', ' per class/iou/1'):
+        assert {f'train{name}', f'val{name}'} <= set(scalars)
     assert {'lr', 'train/grad_norm', 'speed/img_per_s', 'speed/data_wait'} <= set(scalars)
     assert {'best/loss', 'best/miou'} <= set(scalars)
     charts = str(ask(f'{server}/custom_scalars/layout'))

@@ -200,9 +200,7 @@ def test_a_run_that_diverges_in_its_first_epoch_is_marked_and_ends_in_one_line(m
 
 def test_pictures_are_made_each_viz_freq_steps(make_args, monkeypatch):
     names = []
-    monkeypatch.setattr(
-        'train.Logger.save_imgs', lambda self, name, imgs, epoch: names.append(name)
-    )
+    monkeypatch.setattr('train.Logger.save_imgs', lambda self, name, *_: names.append(name))
     train(make_args('--epochs', 1, '--viz_freq', 2))
     assert names == ['train/0000', 'val/0000', 'val/0002', 'val/0004']
 
@@ -317,4 +315,6 @@ def test_a_classifier_learns_and_evaluates_to_the_score_of_its_training(
     assert {name: float(row[name]) for name in trained} == pytest.approx(trained, abs=1e-6)
     result_dir = path.with_suffix('')
     assert len(read_rows(next(result_dir.rglob('per_image.csv')))) == 5
-    assert len(list(result_dir.rglob('panels/*.png'))) == 1
+    assert len(list(result_dir.rglob('panels/*.png'))) == 5
+    row = read_rows(next(result_dir.rglob('per_image.csv')))[0]
+    assert row['label'] == row['pred']

@@ -36,6 +36,12 @@ def replace_file(path, mode='w', is_synced=False, what='a file'):
         sync_directory(path.parent)
 
 
+def write_bytes(path, content):
+    """Replaces a file by these bytes."""
+    with replace_file(path, 'wb') as file:
+        file.write(content)
+
+
 def sync_directory(directory):
     """Makes a rename in `directory` survive a power cut."""
     fd = os.open(directory, os.O_RDONLY)

@@ -8,10 +8,11 @@ from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
 
 from metrics import summarize
+from utils.charts import draw_curves
 from utils.checkpoint import save_checkpoint
 from utils.files import read_rows, write_rows
 from utils.tracking.run_dir import RunDir
-from utils.viz import join_panels
+from utils.viz import caption_panels, write_img
 
 
 class Recorder:
@@ -112,15 +113,16 @@ class Logger:
             self._pair_curves(scores)
         self.rows.append({'epoch': epoch} | {k: f'{v:.6g}' for k, v in scores.items()})
         write_rows(self.run_dir.log, self.rows)
+        write_img(self.run_dir.curves, draw_curves(self.rows))
         return scores
 
     def save_best(self, epoch, scores):
         """Writes one point of the curves best/<name>, which change only with a new best epoch."""
         self._add_points(epoch, {f'best/{name}': value for name, value in scores.items()})
 
-    def save_imgs(self, name, imgs, epoch):
-        """Writes one TensorBoard picture: the panels side by side."""
-        self.writer.add_image(name, join_panels(imgs), epoch, dataformats='HWC')
+    def save_imgs(self, name, imgs, epoch, caption=''):
+        """Writes one TensorBoard picture: the panels side by side below a caption."""
+        self.writer.add_image(name, caption_panels(imgs, caption), epoch, dataformats='HWC')
 
     def save_checkpoint(self, state, names):
         """Writes `state` under each name, in this order."""
@@ -137,19 +139,21 @@ class Logger:
         self.recorder.load_state_dict(state)
         self.events = state['events']
 
-    def save_args(self, args, best_names):
-        """Writes the options as text, and to the hparams tab beside the curves best/<name>."""
+    def save_args(self, args):
+        """Writes the options as text, and for the HParams tab, which shows what differs first."""
         table = ''.join(f'| {name} | {value} |\n' for name, value in args.items())
         self.writer.add_text('args', f'| option | value |\n| --- | --- |\n{table}')
         plain = {k: v if isinstance(v, int | float | str) else str(v) for k, v in args.items()}
-        experiment, session, _ = hparams(plain, {f'best/{name}': 0 for name in best_names})
-        self.writer.file_writer.add_summary(experiment)
+        # Without the list of all options TensorBoard finds out itself which of them differ.
+        _, session, _ = hparams(plain, {})
         self.writer.file_writer.add_summary(session)
 
     def _add_points(self, epoch, scores):
         for name, value in scores.items():
             if value == value:  # not nan
-                self.writer.add_scalar(name, value, epoch)
+                split, _, score = name.partition('/')
+                tag = f'{split} per class/{score}' if '/' in score else name
+                self.writer.add_scalar(tag, value, epoch)
         self.writer.flush()
 
     def _pair_curves(self, scores):
@@ -163,28 +167,3 @@ def read_epochs(path, last):
     """The rows of a log.csv up to an epoch; a row that names no epoch is left out."""
     rows = [row for row in read_rows(path) if (row.get('epoch') or '').isdigit()]
     return [row for row in rows if int(row['epoch']) <= last]
-
-
-def get_headline(scores, prefix=''):
-    """The scores that begin with prefix, named without it; not those of a class, as iou/road."""
-    own = {k.removeprefix(prefix): v for k, v in scores.items() if k.startswith(prefix)}
-    return {name: value for name, value in own.items() if '/' not in name}
-
-
-def format_scores(scores, prefix=''):
-    """'loss 0.4312 | miou 0.7312 | acc 0.9120': the headline."""
-    texts = []
-    for name, value in get_headline(scores, prefix).items():
-        classes = [v for k, v in scores.items() if k.startswith(f'{prefix}{name[1:]}/')]
-        num_seen = sum(v == v for v in classes)  # a class that never occurs is nan
-        note = f' ({num_seen} of {len(classes)} classes)' if num_seen < len(classes) else ''
-        texts.append(f'{name} {value:.4f}{note}')
-    return ' | '.join(texts)
-
-
-def print_epoch(title, scores):
-    """Prints the headlines of training and validation, one line each."""
-    for split in ('train', 'val'):
-        line = format_scores(scores, f'{split}/')
-        if line:
-            print(f'{title} {split} | {line}', flush=True)

@@ -3,9 +3,11 @@
 import sys
 import time
 
+import torch
 from tqdm import tqdm
 
 SILENT_S = 10  # a line is due after so many seconds, whatever --print_freq is
+BAR_S = 1  # the same for the loss in a terminal's bar
 
 
 class Progress:
@@ -23,6 +25,7 @@ class Progress:
 
     def __iter__(self):
         shown = {'leave': False, 'disable': not self.on_terminal, 'initial': self.start}
+        shown['file'] = sys.__stderr__  # not copied to train.log
         self.bar = tqdm(self.loader, self.title, **shown)
         wait_start = time.perf_counter()
         for batch in self.bar:
@@ -34,8 +37,9 @@ class Progress:
 
     @property
     def is_due(self):
-        """True each print_freq steps, and after 10 s of silence: time to `show`."""
-        is_silent = time.perf_counter() - self.shown_s > SILENT_S
+        """True each print_freq steps, and after 10 s without a line: time to `show`."""
+        silent_s = time.perf_counter() - self.shown_s
+        is_silent = silent_s > (BAR_S if self.on_terminal else SILENT_S)
         return is_silent or self.num_steps % self.print_freq == 0
 
     def show(self, **numbers):
@@ -48,7 +52,7 @@ class Progress:
         elapsed_s = max(self.shown_s - self.start_s, 1e-9)
         num_left = len(self.loader) - self.num_steps
         left_s = elapsed_s / (self.num_steps - self.start) * num_left
-        speed = f'{self.num_images / elapsed_s:.1f} img/s {left_s:.0f} s left'
+        speed = f'{self.num_images / elapsed_s:.1f} img/s {left_s:.0f} s left{get_gpu_memory()}'
         print(f'{self.title} step {self.num_steps}/{len(self.loader)} {text} {speed}', flush=True)
 
     def measure(self):
@@ -62,3 +66,10 @@ class Progress:
             'seconds': (seconds, 1 / len(self.loader)),
             'data_wait': (self.wait_s, seconds),
         }
+
+
+def get_gpu_memory():
+    """' 3.2 GB': the most that was allocated on the GPU; '' without one."""
+    if not torch.cuda.is_initialized():
+        return ''
+    return f' {torch.cuda.max_memory_allocated() / 1e9:.1f} GB'

@@ -77,6 +77,14 @@ def name_device(device):
     return f'CPU {torch.backends.cpu.get_cpu_capability()}'
 
 
+def describe_device(device):
+    """'NVIDIA A100 with 40.0 GB', or 'CPU AVX2, 4 threads'."""
+    if device.type == 'cuda':
+        num_bytes = torch.cuda.get_device_properties(device).total_memory
+        return f'{name_device(device)} with {num_bytes / 1e9:.1f} GB'
+    return f'{name_device(device)}, {torch.get_num_threads()} threads'
+
+
 def to_device(batch, device):
     """The batch with its tensors on `device`; the copy is asynchronous from pinned memory."""
     tensors = {key: value for key, value in batch.items() if torch.is_tensor(value)}

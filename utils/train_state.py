@@ -5,7 +5,7 @@ import sys
 
 from metrics import DIRECTIONS, is_lower_better
 from utils.errors import UserError, nearest
-from utils.logger import get_headline
+from utils.scores import get_headline
 
 NO_BEST = {'epoch': 0, 'score': math.nan, 'scores': {}}
 

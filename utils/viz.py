@@ -6,29 +6,54 @@ import cv2
 import numpy as np
 
 from utils.classes import default_palette, get_class_names, get_palette
+from utils.files import write_bytes
 from utils.torch_utils import denormalize
 
-WRONG, RIGHT, MISSING = (220, 50, 40), (235, 235, 235), (0, 0, 0)
+WRONG, RIGHT, IGNORED, MISSING = (220, 50, 40), (235, 235, 235), (70, 80, 110), (0, 0, 0)
 LABEL_COLOUR, PRED_COLOUR = (60, 200, 60), WRONG  # of points and captions
+MIN_HEIGHT = 240  # pixels: what is smaller is enlarged
+LEGEND_WIDTH, LINE_HEIGHT = 150, 18
 
 
 def gen_imgs_to_write(pred, batch, args):
-    """{name: picture} of a batch's first sample, all of one size.
+    """{name: picture} of a batch's first sample, all of one height.
 
-    Classes of a map and numbers of a map are shown as 'img', 'pred', 'label', 'error'; a class as a
-    caption, points (K,2) as rings, x and y in pixels of the image; anything else as the image.
+    Classes of a map and numbers of a map are shown as 'img', 'pred', 'label', 'error' and 'legend';
+    a class as a caption, points (K,2) as rings, x and y in pixels of the image; anything else as
+    the image.
     """
-    img = denormalize(batch['img'][0]).permute(1, 2, 0).cpu().numpy()
-    pred, label = pred[0].float().cpu().numpy(), batch['label'][0].cpu().numpy()
+    img, label = get_img(batch), batch['label'][0].cpu().numpy()
+    pred = pred[0].float().cpu().numpy()
     if label.ndim == 2 and label.shape[1] == 2 and pred.size == label.size:
         return {'img': draw_points(img, pred.reshape(label.shape), label)}
     if label.ndim == 0 and label.dtype.kind != 'f' and pred.ndim == 1:
         return {'img': draw_caption(img, find_classes(pred), label, get_class_names(args))}
     if label.ndim != 2 or pred.ndim != 3:
-        return {'img': img}
-    imgs = {'img': cv2.resize(img, label.shape[::-1], interpolation=cv2.INTER_LINEAR)}
-    is_numbers = label.dtype.kind == 'f'
-    return imgs | (draw_numbers(pred[0], label) if is_numbers else draw_classes(pred, label, args))
+        return {'img': enlarge(img)}
+    img = cv2.resize(read_full_img(batch, img), label.shape[::-1], interpolation=cv2.INTER_LINEAR)
+    if label.dtype.kind == 'f':
+        imgs, legend = draw_numbers(pred[0], label)
+    else:
+        imgs, legend = draw_classes(pred, label, img, args)
+    imgs = {name: enlarge(picture) for name, picture in ({'img': img} | imgs).items()}
+    return imgs | {'legend': draw_legend(legend, imgs['img'].shape[0])}
+
+
+def get_img(batch):
+    """The first image of a batch as the model sees it, (H,W,3)."""
+    return denormalize(batch['img'][0]).permute(1, 2, 0).cpu().numpy()
+
+
+def read_full_img(batch, default):
+    """The first image as it is in its file; `default` in training, where it is augmented."""
+    img = batch['read_full_img']() if 'read_full_img' in batch else None
+    return default if img is None else img
+
+
+def enlarge(img):
+    """The picture, a whole number of times as large if it is small."""
+    scale = -(-MIN_HEIGHT // img.shape[0])
+    return cv2.resize(img, None, fx=scale, fy=scale, interpolation=cv2.INTER_NEAREST)
 
 
 def find_classes(pred):
@@ -36,24 +61,54 @@ def find_classes(pred):
     return (pred[0] > 0) if len(pred) == 1 else pred.argmax(0)
 
 
-def draw_classes(pred, label, args):
-    """'pred', 'label' and 'error' of (C,H,W) logits and (H,W) class indices."""
-    classes, palette = find_classes(pred), get_palette(args)
+def draw_classes(pred, label, img, args):
+    """'pred' and 'label' over the image and 'error', of (C,H,W) logits and (H,W) class indices;
+    and the legend.
+    """
+    classes, palette, is_ignored = find_classes(pred), get_palette(args), label == args.ignore_index
     error = np.full((*label.shape, 3), RIGHT, np.uint8)
-    error[classes != label] = WRONG
-    error[label == args.ignore_index] = palette[args.ignore_index % 256]
-    return {'pred': label2rgb(classes, palette), 'label': label2rgb(label, palette), 'error': error}
+    error[classes != label], error[is_ignored] = WRONG, IGNORED
+    label_img = np.where(is_ignored[..., None], img, mix(img, label2rgb(label, palette)))
+    imgs = {'pred': mix(img, label2rgb(classes, palette)), 'label': label_img, 'error': error}
+    occurring = np.union1d(classes, label[~is_ignored])
+    legend = {name: palette[i] for i, name in enumerate(get_class_names(args)) if i in occurring}
+    return imgs, legend | {'right': RIGHT, 'wrong': WRONG, 'ignored': IGNORED}
+
+
+def mix(img, colours, share=0.6):
+    """The colours over the image."""
+    return cv2.addWeighted(colours, share, np.ascontiguousarray(img), 1 - share, 0)
 
 
 def draw_numbers(pred, label):
-    """'pred', 'label' and 'error' of two (H,W) maps of numbers, in the colours of one range.
+    """'pred', 'label' and 'error' of two (H,W) maps of numbers, in the colours of one range; and
+    the legend.
 
     Where the label is nan it is black; the error's range starts at 0.
     """
-    low, high = (np.nan_to_num(f(label), nan=0.0) for f in (np.nanmin, np.nanmax))
+    low, high = (float(np.nan_to_num(f(label), nan=0.0)) for f in (np.nanmin, np.nanmax))
     error = np.abs(pred - label)
+    largest = float(np.nan_to_num(np.nanmax(error), nan=0.0))
     imgs = {'pred': map_colours(pred, low, high), 'label': map_colours(label, low, high)}
-    return imgs | {'error': map_colours(error, 0, np.nan_to_num(np.nanmax(error), nan=0.0))}
+    values = np.linspace(high, low, 5)
+    colours = map_colours(values[None], low, high)[0]
+    legend = {f'{v:.4g}': colour for v, colour in zip(values, colours, strict=True)}
+    legend |= {'missing': MISSING, f'error: 0 to {largest:.3g}': (255, 255, 255)}
+    return imgs | {'error': map_colours(error, 0, largest)}, legend
+
+
+def draw_legend(legend, height):
+    """A picture of {name: colour}, as many as there is room for."""
+    img = np.full((height, LEGEND_WIDTH, 3), 255, np.uint8)
+    room = height // LINE_HEIGHT
+    rows = list(legend.items())
+    if len(rows) > room:
+        rows = [*rows[: room - 1], (f'and {len(rows) - room + 1} more', (255, 255, 255))]
+    for row, (name, colour) in enumerate(rows):
+        top = row * LINE_HEIGHT + 4
+        cv2.rectangle(img, (4, top), (16, top + 10), [int(c) for c in colour], cv2.FILLED)
+        write_text(img, name, (22, top + 10))
+    return img
 
 
 def map_colours(values, low, high):
@@ -65,26 +120,24 @@ def map_colours(values, low, high):
 
 
 def draw_caption(img, pred, label, names):
-    """The image, twice as large if it is small, with the predicted and the true class below."""
-    scale = max(1, round(160 / img.shape[1]))
-    img = cv2.resize(img, None, fx=scale, fy=scale, interpolation=cv2.INTER_NEAREST)
+    """The image with the predicted and the true class below."""
+    img = enlarge(img)
     canvas = np.full((img.shape[0] + 36, img.shape[1], 3), 255, np.uint8)
     canvas[: img.shape[0]] = img
     texts = {'pred': int(pred), 'label': int(label)}
     for row, (title, i) in enumerate(texts.items()):
         text = f'{title}: {names[i] if i < len(names) else i}'
         colour = (0, 120, 0) if int(pred) == int(label) or title == 'label' else WRONG
-        place = (4, img.shape[0] + 15 + 16 * row)
-        cv2.putText(canvas, text, place, cv2.FONT_HERSHEY_SIMPLEX, 0.45, colour, 1, cv2.LINE_AA)
+        write_text(canvas, text, (4, img.shape[0] + 15 + 16 * row), colour)
     return canvas
 
 
 def draw_points(img, pred, label):
     """The image with rings: green for the label's points, red for the predicted ones."""
-    img = np.ascontiguousarray(img)
+    scale, img = -(-MIN_HEIGHT // img.shape[0]), np.ascontiguousarray(enlarge(img))
     radius = max(2, img.shape[0] // 40)
     for points, colour in ((label, LABEL_COLOUR), (pred, PRED_COLOUR)):
-        for x, y in np.nan_to_num(points, nan=-1e4).round().clip(-1e4, 1e4).astype(int):
+        for x, y in np.nan_to_num(points * scale, nan=-1e4).round().clip(-1e4, 1e4).astype(int):
             cv2.circle(img, (int(x), int(y)), radius, colour, 1, cv2.LINE_AA)
     return img
 
@@ -97,10 +150,27 @@ def label2rgb(label, palette=None):
 
 def join_panels(imgs, gap=4):
     """The pictures of gen_imgs_to_write side by side, a white gap between them."""
-    height = next(iter(imgs.values())).shape[0]
+    height = max(img.shape[0] for img in imgs.values())
     white = np.full((height, gap, 3), 255, np.uint8)
     parts = [part for img in imgs.values() for part in (img, white)]
     return np.concatenate(parts[:-1], axis=1)
+
+
+def caption_panels(imgs, caption, gap=4):
+    """The same, with a line of text and the name of each picture above."""
+    panels = join_panels(imgs, gap)
+    heading = np.full((2 * LINE_HEIGHT, panels.shape[1], 3), 255, np.uint8)
+    write_text(heading, caption, (4, 13))
+    left = 0
+    for name, img in imgs.items():
+        write_text(heading, name, (left + 4, LINE_HEIGHT + 13), (120, 120, 120))
+        left += img.shape[1] + gap
+    return np.concatenate([heading, panels])
+
+
+def write_text(img, text, place, colour=(40, 40, 40)):
+    """Writes a text whose lower left corner is at `place`, (x, y)."""
+    cv2.putText(img, text, place, cv2.FONT_HERSHEY_SIMPLEX, 0.42, colour, 1, cv2.LINE_AA)
 
 
 def panel_name(name):
@@ -108,7 +178,11 @@ def panel_name(name):
     return '_'.join(part for part in Path(name).with_suffix('.png').parts if part not in '/..')
 
 
+def encode_img(img, suffix='.png'):
+    """The bytes of a picture file."""
+    return cv2.imencode(suffix, cv2.cvtColor(img, cv2.COLOR_RGB2BGR))[1].tobytes()
+
+
 def write_img(path, img):
-    """Writes an RGB picture; OSError if it fails, which cv2 does not report."""
-    if not cv2.imwrite(str(path), cv2.cvtColor(img, cv2.COLOR_RGB2BGR)):
-        raise OSError(f'could not write {path}')
+    """Replaces a file by an RGB picture, in the format of its suffix."""
+    write_bytes(path, encode_img(img, Path(path).suffix))

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from utils.errors import list_some, plural
-from utils.logger import get_headline
+from utils.scores import get_headline
 from utils.tracking.sources import compare_sources, list_imported
 
 # Whose part a file is; any other code is shared.

@@ -18,7 +18,7 @@ from utils.errors import BusyError, UserError
 
 # What a run and its evaluations write. run.json is removed last, because it lists the others.
 FILES = ('args.txt', 'log.csv', 'code', 'uncommitted.diff', 'last.pth', 'best.pth', 'run.json')
-RESULTS = ('results.csv', '.results.csv.lock')
+OTHERS = ('train.log', 'curves.png', 'results.csv', '.results.csv.lock')
 NUMBERED = re.compile(r'\d{4,}_(\d{8,})\.pth')  # epoch and step
 EVENTS = re.compile(r'events\.out\.tfevents\.[^/]*')
 
@@ -29,6 +29,7 @@ class RunDir:
     def __init__(self, path):
         self.path, self.lock = Path(path), Path(path) / '.lock'
         self.replaced = self.path / '.replaced'  # the run before, until this one has a checkpoint
+        self.train_log, self.curves = (self.path / name for name in OTHERS[:2])
         paths = (self.path / name for name in FILES)
         self.args, self.log, self.code, self.diff, self.last, self.best, self.run_json = paths
 
@@ -71,7 +72,7 @@ class RunDir:
         """The names of what this run writes, for run.json, without those that others left here."""
         names = [path.name for path in self.list_files() if path.name not in foreign]
         own = [n for n in names if NUMBERED.fullmatch(n) or EVENTS.fullmatch(n)]
-        return [*own, *RESULTS, *FILES]
+        return [*own, *OTHERS, *FILES]
 
     def read_record(self):
         """The content of run.json; {} if it is missing or damaged."""

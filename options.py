@@ -144,16 +144,16 @@ def get_train_args(argv=None):
         return prepare_train_args(parser.parse_args(argv))
 
 
-def get_test_args(argv=None):
-    """The options of eval.py, and the content of the checkpoint to evaluate.
+def get_test_args(argv=None, parse_args=parse_test_args):
+    """The options of eval.py, or of another program that runs a checkpoint, and its content.
 
     An option that is not typed comes from the checkpoint if it is in INHERITED.
     """
     with one_line_errors():
-        parser = parse_test_args(Parser(description='Evaluate a checkpoint.'))
+        parser = parse_args(Parser(description='Run a checkpoint.'))
         typed = parser.parse_typed(argv)
         if not typed.get('load_model_path'):
-            raise UserError('give --load_model_path: the checkpoint to evaluate')
+            raise UserError('give --load_model_path: the checkpoint to run')
         from utils.checkpoint import load_checkpoint
         from utils.tracking.tracker import advise_snapshot
 
@@ -193,7 +193,7 @@ def prepare_test_args(args):
 
     if os.environ.get('WORLD_SIZE', '1') != '1':
         raise UserError('WORLD_SIZE is set, but this runs as one process: unset WORLD_SIZE')
-    if not args.val_list:
+    if not args.val_list and 'images' not in args:
         raise UserError('give --val_list: the list file to validate on')
     if not args.num_classes:
         raise UserError('give --num_classes: the number of classes, not counting the ignored one')

@@ -32,6 +32,13 @@ class ListDataset(Dataset):
         num_columns = None if takes_any else 1 + len(parameters)
         self.files = ListFile(list_path, args.data_root, self.num_paths, num_columns)
 
+    @classmethod
+    def without_list(cls, args):
+        """A dataset without samples, whose `read_image` and `transform` predict.py calls."""
+        dataset = cls.__new__(cls)
+        dataset.args, dataset.is_train = args, False
+        return dataset
+
     def __len__(self):
         return len(self.files)
 

@@ -73,7 +73,7 @@ class ListFile:
     def _check_columns(self, numbered_rows, num_columns):
         rows, numbers = [], []
         for number, row in numbered_rows:
-            num_columns = num_columns or max(len(row), 2)
+            num_columns = num_columns or max(len(row), self.num_paths)
             if len(row) != num_columns:
                 text = ' '.join(row)
                 hint = '; separate paths that hold spaces with tabs'

@@ -6,7 +6,7 @@ import pytest
 from conftest import ROOT, run_python
 
 # Each layer may import those after it. Data sets and models are named by strings and come late.
-LAYERS = ['train', 'eval', 'data.check', 'options']
+LAYERS = ['train predict export', 'eval', 'data.check', 'options']
 LAYERS += ['data.data_entry model.model_entry', 'data model']
 LEAVES = ('loss', 'metrics', 'model.submodules', 'data.augment', 'utils')
 SOURCES = [

@@ -1,9 +1,11 @@
 """Pictures of images, predictions and labels. All are (H,W,3) uint8 RGB."""
 
+from io import BytesIO
 from pathlib import Path
 
 import cv2
 import numpy as np
+from PIL import Image
 
 from utils.classes import default_palette, get_class_names, get_palette
 from utils.files import write_bytes
@@ -181,6 +183,22 @@ def panel_name(name):
 def encode_img(img, suffix='.png'):
     """The bytes of a picture file."""
     return cv2.imencode(suffix, cv2.cvtColor(img, cv2.COLOR_RGB2BGR))[1].tobytes()
+
+
+def encode_indices(classes, palette):
+    """The bytes of a PNG file of (H,W) class indices with a palette; 16 bits for over 256."""
+    is_deep = classes.max(initial=0) > 255
+    img = Image.fromarray(classes.astype(np.uint16 if is_deep else np.uint8))
+    if not is_deep:
+        img.putpalette(palette.tobytes())
+    img.save(file := BytesIO(), 'PNG')
+    return file.getvalue()
+
+
+def encode_npy(array, dtype=np.float32):
+    """The bytes of a .npy file."""
+    np.save(file := BytesIO(), array.astype(dtype))
+    return file.getvalue()
 
 
 def write_img(path, img):

@@ -1,0 +1,67 @@
+"""Which images predict.py is asked for, and the names of its files."""
+
+import glob
+from pathlib import Path
+
+from data.list_file import ListFile
+from data.make_list import SUFFIXES
+from utils.errors import UserError
+
+LISTS = ('.txt', '.csv', '.tsv')
+
+
+class ImageList(ListFile):
+    """The images of a list: its first column. What is missing is found when it is read."""
+
+    raises = False
+
+
+def find_images(words):
+    """The paths that files, directories, globs and lists stand for, each with its name below the
+    output directory, which has no suffix: {path: name}.
+
+    UserError for a word that stands for no image. In a directory's tree the names keep its
+    directories; of two paths with one name the later gets its suffix or a number as well.
+    """
+    if not words:
+        raise UserError("give IMAGES: files, directories, 'globs' or a list file")
+    found, names = {}, set()
+    for word in words:
+        root, paths = expand(word)
+        for path in paths:
+            if path in found:
+                continue
+            place = path.relative_to(root) if path.is_relative_to(root) else Path(path.name)
+            name = choose_name(place, names)
+            names.add(name)
+            found[path] = name
+    return found
+
+
+def expand(word):
+    """(root, paths) of one word: names are relative to the root."""
+    path = Path(word)
+    if path.is_dir():
+        paths = [p for p in sorted(path.rglob('*')) if p.suffix.lower() in SUFFIXES]
+        if not paths:
+            raise UserError(f'{path.absolute()} holds no image: {" ".join(SUFFIXES)}')
+        return path, paths
+    if path.suffix.lower() in LISTS:
+        rows = ImageList(path, num_paths=1)
+        return path.parent, [Path(rows[i][0]) for i in range(len(rows))]
+    if path.exists():
+        return path.parent, [path]
+    paths = sorted(Path(name) for name in glob.glob(word, recursive=True))  # noqa: PTH207
+    if not paths:
+        raise UserError(f'{path.absolute()} does not exist')
+    return Path(), paths
+
+
+def choose_name(place, taken):
+    """A name without suffix for the file `place` that is not yet taken."""
+    number, name = 1, str(place.with_suffix(''))
+    while name in taken:
+        suffix = place.suffix.replace('.', '_')
+        name = f'{place.with_suffix("")}{suffix}{"" if number == 1 else f"_{number}"}'
+        number += 1
+    return name

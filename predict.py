@@ -1,0 +1,199 @@
+"""A checkpoint's predictions for images without labels.
+
+python predict.py --load_model_path X IMAGES...   (files, directories, 'globs' or a list)
+"""
+
+import sys
+from pathlib import Path
+from pkgutil import resolve_name
+
+import numpy as np
+import torch
+from torch.utils.data import Dataset
+
+from data.data_entry import DATASETS
+from data.image_files import find_images
+from data.loading import make_loader
+from model.model_entry import forward_batch, select_model
+from options import get_test_args, parse_common_args
+from utils.arg_types import natural
+from utils.classes import get_class_names, get_palette
+from utils.errors import UserError, one_line, one_line_errors, plural
+from utils.files import write_bytes, write_rows
+from utils.progress import Progress
+from utils.stop import STOP
+from utils.tiling import predict_tiles
+from utils.torch_utils import repeatable_kernels, seed_step, select_device, set_up_torch
+from utils.viz import (
+    encode_indices,
+    encode_npy,
+    find_classes,
+    label2rgb,
+    map_colours,
+    mix,
+    write_img,
+)
+
+NUMBERS = {'l1', 'mse', 'rmse'}  # losses and metrics of a model whose outputs are no classes
+
+
+def parse_predict_args(parser):
+    """Adds what only prediction needs to the common options."""
+    parse_common_args(parser)
+    add = parser.add_argument_group('prediction').add_argument
+    add('images', nargs='*', metavar='IMAGES', help="files, directories, 'globs' or a list file")
+    add('--output_dir', default='', help='default: <run>/<checkpoint>/predictions')
+    add('--overlay', action='store_true', help='write the prediction over the image, too')
+    add('--probs', action='store_true', help='write the probabilities of all classes, too')
+    add('--tile', type=natural, default=0, help='size of tiles of the full-size image; 0: none')
+    add('--tile_overlap', type=natural, default=64, help='pixels that neighbouring tiles share')
+    add('--tta', choices=['none', 'flip'], default='none', help='average with the mirrored image')
+    return parser
+
+
+class ImageFiles(Dataset):
+    """Images prepared as the dataset of --data_type prepares them for evaluation.
+
+    A sample is a batch's, without label; an image that cannot be read is {'name', 'error'}.
+    """
+
+    def __init__(self, args, paths):
+        self.paths, self.keeps_full = paths, args.overlay
+        dataset = resolve_name(DATASETS[args.data_type])
+        if not hasattr(dataset, 'without_list'):
+            needed = 'derive it from ListDataset, or give it `without_list`, as that has'
+            raise UserError(f'--data_type {args.data_type} cannot prepare single images: {needed}')
+        self.samples = dataset.without_list(args)
+
+    def __len__(self):
+        return len(self.paths)
+
+    def __getitem__(self, i):
+        name = str(self.paths[i])
+        try:
+            full_img = self.samples.read_image(name)
+        except (OSError, ValueError) as error:
+            return {'name': name, 'error': one_line(error)}
+        img, _ = self.samples.transform(full_img, None)
+        img = torch.from_numpy(np.ascontiguousarray(img.transpose(2, 0, 1)))
+        sample = {'img': img, 'name': name, 'size': full_img.shape[:2]}
+        return sample | {'full_img': full_img} if self.keeps_full else sample
+
+
+def predict(args, model, loader):
+    """Yields (output (1,C,...), batch) for each image; the output of an unreadable one is None."""
+    model.eval()
+    with torch.no_grad(), repeatable_kernels():
+        progress = Progress(loader, 'predict', args.print_freq)
+        for i, batch in enumerate(progress):
+            if progress.is_due:
+                progress.show()
+            seed_step(args.seed, i)  # for a model that is stochastic at evaluation
+            yield (None if 'error' in batch else predict_batch(args, model, batch)), batch
+
+
+def predict_batch(args, model, batch):
+    """The output (1,C,...) for a batch of one, in tiles and mirrored as the options say."""
+
+    def step_tile(img):
+        return forward_batch(model, {'img': img, 'size': img.shape[-2:]}, args)
+
+    def step(batch):
+        if args.tile:
+            return predict_tiles(step_tile, batch['img'], args.tile, args.tile_overlap)
+        return forward_batch(model, batch, args)
+
+    pred = step(batch)
+    if args.tta == 'none':
+        return pred
+    if pred.ndim == 2 and is_numbers(args):
+        raise UserError('--tta flip: the numbers of a mirrored image may differ, as points do')
+    mirrored = step(batch | {'img': batch['img'].flip(-1)})
+    return (pred + (mirrored.flip(-1) if pred.ndim == 4 else mirrored)) / 2
+
+
+def is_numbers(args):
+    """Whether a model's outputs are numbers, by its loss and metrics; else they are classes."""
+    return bool(NUMBERS & {args.loss, *args.metrics})
+
+
+def write_prediction(pred, batch, args, path):
+    """Writes an image's prediction beside `path`, which has no suffix; returns its line of
+    predictions.csv, {} for a map. Edit it for a task of your own.
+
+    `pred` is (C,H,W) or (C,) float32, `batch` a batch of one.
+    """
+    if pred.ndim == 1:
+        return get_numbers(pred) if is_numbers(args) else get_class(pred, args)
+    if is_numbers(args):
+        write_bytes(f'{path}.npy', encode_npy(pred[0]))
+        picture = map_colours(pred[0], float(np.nanmin(pred)), float(np.nanmax(pred)))
+    else:
+        classes, palette = np.asarray(find_classes(pred)), get_palette(args)
+        write_bytes(f'{path}.png', encode_indices(classes, palette))
+        if args.probs:
+            write_bytes(f'{path}_probs.npy', encode_npy(get_probabilities(pred), np.float16))
+        picture = label2rgb(classes, palette)
+    if args.overlay:
+        img = batch['full_img'][0].numpy(force=True)
+        write_img(f'{path}_overlay.png', picture if is_numbers(args) else mix(img, picture))
+    return {}
+
+
+def get_numbers(pred):
+    """{'value_0': number, ...} of (C,) numbers."""
+    return {f'value_{i}': f'{value:.6g}' for i, value in enumerate(pred)}
+
+
+def get_class(pred, args):
+    """The class of (C,) logits, its name and probability; with --probs those of all classes."""
+    names, probabilities = get_class_names(args), get_probabilities(pred)
+    i = int(probabilities.argmax())
+    row = {'class': i, 'name': names[i], 'probability': f'{probabilities[i]:.6f}'}
+    shares = zip(names, probabilities, strict=True)
+    return row | ({f'p/{name}': f'{p:.6f}' for name, p in shares} if args.probs else {})
+
+
+def get_probabilities(pred):
+    """(C,...) probabilities of (C,...) logits; a single logit means two classes."""
+    pred = torch.from_numpy(pred)
+    if len(pred) == 1:
+        return torch.cat([torch.sigmoid(-pred), torch.sigmoid(pred)]).numpy()
+    return pred.softmax(0).numpy()
+
+
+def main(args, checkpoint):
+    """Writes the predictions and says where; returns 1 if an image could not be read."""
+    paths = find_images(args.images)
+    if 0 < args.tile <= args.tile_overlap:
+        raise UserError(f'--tile {args.tile} must be more than --tile_overlap {args.tile_overlap}')
+    if args.tile:
+        args.img_size = None  # tiles are parts of the image at its own size
+    path = Path(args.load_model_path)
+    output_dir = Path(args.output_dir or path.with_suffix('') / 'predictions')
+    set_up_torch(args)
+    model = select_model(args, checkpoint)
+    images = ImageFiles(args, list(paths))
+    loader = make_loader(images, args, select_device(args), 1, False, len(paths))
+    rows, num_bad = [], 0
+    for pred, batch in predict(args, model, loader):
+        name = batch['name'][0]
+        if pred is None:
+            num_bad += 1
+            print(f'skipped: {batch["error"][0]}', file=sys.stderr, flush=True)
+            continue
+        output = output_dir / paths[Path(name)]
+        output.parent.mkdir(parents=True, exist_ok=True)
+        row = write_prediction(pred[0].numpy(force=True), batch, args, output)
+        rows.append({'image': name} | row)
+    if rows and len(rows[0]) > 1:
+        write_rows(output_dir / 'predictions.csv', rows)
+    skipped = f', {num_bad} skipped' if num_bad else ''
+    print(f'predictions of {plural(len(rows), "image")} in {output_dir}{skipped}')
+    return int(num_bad > 0)
+
+
+if __name__ == '__main__':
+    STOP.catch_signals()
+    with one_line_errors(), STOP.with_undo():
+        sys.exit(main(*get_test_args(parse_args=parse_predict_args)))

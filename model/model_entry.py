@@ -1,5 +1,6 @@
 """The models by name, and how they run. To add one, write its file and add its line here."""
 
+from contextlib import nullcontext
 from pkgutil import resolve_name
 
 import torch
@@ -55,7 +56,9 @@ def forward_batch(model, batch, args):
     img = normalize(batch['img'])
     if args.channels_last:
         img = img.contiguous(memory_format=torch.channels_last)
-    with torch.autocast(img.device.type, AMP_DTYPES[args.amp], enabled=args.amp != 'off'):
+    # Without --amp no context: a disabled autocast stays in the graph of export.py.
+    is_mixed, dtype = args.amp != 'off', AMP_DTYPES[args.amp]
+    with torch.autocast(img.device.type, dtype) if is_mixed else nullcontext():
         pred = model(img)
     check_pred(pred, args)
     pred, size = pred.float(), batch.get('size')

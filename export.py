@@ -1,0 +1,221 @@
+"""A checkpoint as a file that runs without this project: torch.export, or ONNX.
+
+python export.py --load_model_path X [--format pt2 onnx] [--size H W | --dynamic]
+
+The file takes uint8 RGB images (N,3,H,W) and returns the model's output (N,C,...), maps at the size
+of the image. It holds facts about the model as JSON:
+
+    facts = {'facts.json': ''}
+    model = torch.export.load('best.pt2', extra_files=facts).module()
+    onnxruntime.InferenceSession('best.onnx').get_modelmeta().custom_metadata_map['facts']
+"""
+
+import itertools
+import json
+import shlex
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from data.data_entry import select_eval_loader
+from model.model_entry import forward_batch, select_model
+from options import get_test_args, parse_common_args
+from utils.arg_types import positive_int
+from utils.classes import get_class_names
+from utils.errors import UserError, one_line, one_line_errors, plural
+from utils.files import write_bytes
+from utils.tracking.run_dir import get_time
+from utils.weights import unwrap
+
+TOLERANCE = 1e-4  # of the largest output: rounding; what is wrong differs by more
+NUM_IMAGES = 4  # that the file and the checkpoint are compared on
+NUM_RUNS = 10  # for the latency
+SUFFIXES = {'pt2': '.pt2', 'onnx': '.onnx'}
+
+# Runs in a process of its own, outside this project, as a user of the file does.
+RUN = f"""
+import statistics, sys, time
+import numpy as np
+
+path, inputs, outputs = sys.argv[1:]
+if path.endswith('.onnx'):
+    import onnxruntime
+    session = onnxruntime.InferenceSession(path)
+    run = lambda img: session.run(None, {{session.get_inputs()[0].name: img}})[0]
+else:
+    import torch
+    model = torch.export.load(path).module()
+    run = lambda img: model(torch.from_numpy(img)).detach().numpy()
+images, times = list(np.load(inputs).values()), []
+results = [run(img) for img in images]
+for _ in range({NUM_RUNS}):
+    start_s = time.perf_counter()
+    run(images[0])
+    times.append((time.perf_counter() - start_s) * 1000)
+np.savez(outputs, *results, latency_ms=statistics.median(times))
+"""
+
+
+def parse_export_args(parser):
+    """Adds what only exporting needs to the common options."""
+    parse_common_args(parser)
+    add = parser.add_argument_group('export').add_argument
+    add('--format', nargs='+', choices=list(SUFFIXES), default=['pt2'], help='kinds of files')
+    add('--size', type=positive_int, nargs=2, metavar=('H', 'W'), help='default: --img_size')
+    add('--dynamic', action='store_true', help='any number of images of any size')
+    add('--output_dir', default='', help="default: the checkpoint's directory")
+    return parser
+
+
+class Exported(nn.Module):
+    """The model with its preprocessing: uint8 (N,3,H,W) RGB -> (N,C,...), maps at H x W."""
+
+    def __init__(self, model, args):
+        super().__init__()
+        self.model, self.args = model, args
+
+    def forward(self, img):
+        """The output; a map is resized to the image as in evaluation."""
+        return forward_batch(self.model, {'img': img, 'size': img.shape[-2:]}, self.args)
+
+
+def load_images(args):
+    """[(1,3,H,W) uint8] real images of the validation list at the size to export; noise if there is
+    no such list.
+    """
+    args.img_size = args.size or args.img_size
+    try:
+        loader = select_eval_loader(args)
+        batches = (loader.dataset[0, i]['img'][None] for i in range(len(loader.dataset)))
+        images = list(itertools.islice(batches, NUM_IMAGES))
+    except UserError as error:
+        print(f'compared on noise, because there are no images: {error}', file=sys.stderr)
+        size = args.img_size or (256, 256)
+        return [torch.randint(0, 256, (1, 3, *size), dtype=torch.uint8)]
+    if images[0].is_floating_point():
+        raise UserError('the dataset normalises its images itself: export takes uint8 images')
+    return [img for img in images if img.shape == images[0].shape]
+
+
+def trace(module, img, args):
+    """The torch.export program of a module; with --dynamic for any N, H and W."""
+    dims = dict.fromkeys((0, 2, 3), torch.export.Dim.AUTO) if args.dynamic else None
+    img = img.repeat(2, 1, 1, 1) if args.dynamic else img  # a size of 1 would be taken as fixed
+    try:
+        with torch.no_grad():
+            return torch.export.export(module, (img,), dynamic_shapes=(dims,), strict=False)
+    except Exception as error:  # of many kinds: what the network does cannot be traced
+        hint = '; give --size H W instead of --dynamic' if args.dynamic else ''
+        reason = f'{type(error).__name__}: {one_line(error)[:300]}{hint}'
+        raise UserError(f'torch.export cannot trace {args.model_type}: {reason}') from error
+
+
+def save(program, path, facts):
+    """Writes the program to a .pt2 or .onnx file."""
+    text = json.dumps(facts)
+    if path.suffix == '.pt2':
+        torch.export.save(program, path, extra_files={'facts.json': text})
+        return
+    import onnx
+
+    torch.onnx.export(program, dynamo=True, verbose=False, optimize=True).save(path)
+    model = onnx.load(path)
+    onnx.helper.set_model_props(model, {'facts': text})
+    onnx.save(model, path)
+
+
+def run_file(path, images, directory):
+    """Runs the file in a process of its own, on each of `images`; returns ([output], the median
+    milliseconds of the first).
+    """
+    inputs, outputs = directory / 'inputs.npz', directory / 'outputs.npz'
+    np.savez(inputs, *(img.numpy() for img in images))
+    command = [sys.executable, '-c', RUN, path, inputs, outputs]
+    ended = subprocess.run(command, cwd=directory, capture_output=True, text=True, check=False)
+    if ended.returncode:
+        reason = ended.stderr.strip().rpartition('\n')[2]
+        raise UserError(f'{path.name} does not run where this project is not: {reason[:300]}')
+    content = np.load(outputs)
+    return [content[f'arr_{i}'] for i in range(len(images))], float(content['latency_ms'])
+
+
+def compare(expected, results):
+    """The largest difference of two lists of outputs, as a share of the largest output."""
+    largest = max(float(np.abs(output).max()) for output in expected)
+    pairs = zip(expected, results, strict=True)
+    return max(float(np.abs(a - b).max()) for a, b in pairs) / max(largest, 1e-9)
+
+
+@torch.no_grad()
+def main(args, checkpoint):
+    """Writes a file of each --format, compared with the checkpoint, and says where they are."""
+    check_packages(args.format)
+    args.gpus, args.amp, args.channels_last, args.compile = [], 'off', False, False
+    module = Exported(unwrap(select_model(args, checkpoint)), args).eval()
+    images = load_images(args)
+    program, checked = trace(module, images[0], args), list(images)
+    if args.dynamic:
+        checked.append(torch.cat([images[0], images[0]], dim=3).repeat(3, 1, 1, 1))
+    expected = [module(img).numpy() for img in checked]
+    latency_ms = measure(lambda: module(images[0]))
+    facts = describe(args, checkpoint, images[0])
+    for kind in args.format:
+        with tempfile.TemporaryDirectory() as directory:
+            path = Path(directory) / f'{Path(args.load_model_path).stem}{SUFFIXES[kind]}'
+            save(program, path, facts)
+            results, file_ms = run_file(path, checked, Path(directory))
+            difference = compare(expected, results)
+            if not difference <= TOLERANCE:
+                line = f'its outputs differ by {difference:.1e} of the largest one'
+                raise UserError(f'{path.name} is not written: {line}, allowed are {TOLERANCE:.0e}')
+            target = Path(args.output_dir or Path(args.load_model_path).parent) / path.name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            write_bytes(target, path.read_bytes())
+        size = f'{target.stat().st_size / 1e6:.1f} MB'
+        same = f'equal to the checkpoint up to {difference:.1e} on {plural(len(images), "image")}'
+        print(f'{target}: {size}, {same}, {file_ms:.1f} ms an image (checkpoint {latency_ms:.1f})')
+
+
+def check_packages(formats):
+    """UserError if ONNX is asked for and not installed."""
+    missing = [n for n in ('onnx', 'onnxruntime', 'onnxscript') if not find_spec(n)]
+    if 'onnx' in formats and missing:
+        advice = 'pip install -r requirements-export.txt'
+        raise UserError(f'--format onnx needs {", ".join(missing)}: `{advice}`')
+
+
+def measure(call):
+    """Median milliseconds of a call."""
+    times = []
+    for _ in range(NUM_RUNS):
+        start_s = time.perf_counter()
+        call()
+        times.append((time.perf_counter() - start_s) * 1000)
+    return statistics.median(times)
+
+
+def describe(args, checkpoint, img):
+    """The facts that the file holds."""
+    return {
+        'input': f'uint8 RGB {"(N,3,H,W)" if args.dynamic else tuple(img.shape)}',
+        'classes': get_class_names(args),
+        'model_type': args.model_type,
+        'checkpoint': args.load_model_path,
+        'scores': checkpoint.get('metrics', {}),
+        'command': shlex.join(['python', *sys.argv]),
+        'date': get_time(),
+        'torch': str(torch.__version__),
+    }
+
+
+if __name__ == '__main__':
+    with one_line_errors():
+        main(*get_test_args(parse_args=parse_export_args))

@@ -5,27 +5,23 @@ python scripts/runs.py diff A B              what differs: options, code, data, 
 python scripts/runs.py show A                how a run, or a checkpoint A.pth, was made
 python scripts/runs.py cmd A                 the command that reproduces it
 python scripts/runs.py best --metric miou --group_by save_prefix     mean and standard deviation
+python scripts/runs.py html                  a page of all runs: table, curves, means over seeds
 """
 
 import argparse
 import csv
 import difflib
-import math
 import os
 import shlex
 import signal
-import statistics
 import sys
 from pathlib import Path
 
 from run_records import PROJECT, die, find_run, load_runs
+from run_tables import NOT_LISTED, format_value, group_runs, split_trials
 
-sys.path.insert(0, str(PROJECT))
-from options import list_options, parse_train_args
+from options import parse_train_args
 from utils.arg_parser import Parser
-
-NOT_COMPARED = list_options('name', 'action')
-NOT_LISTED = NOT_COMPARED + list_options('file')  # too long for a table
 
 
 def list_runs(args):
@@ -44,38 +40,25 @@ def list_runs(args):
 
 def best_runs(args):
     """One row per group of runs: mean and standard deviation of their best epochs' scores."""
-    groups, runs = {}, load_runs(args.dir)
-    for run in runs:
-        key = tuple(format_value(run['args'].get(name)) for name in args.group_by)
-        groups.setdefault(key, []).append(run)
-    lower_is_better = any(args.metric in run['lower_is_better'] for run in runs)
-    rows = []
-    for key, members in groups.items():
-        scores = {run['name']: run['best']['scores'].get(args.metric, math.nan) for run in members}
-        known = {name: score for name, score in scores.items() if math.isfinite(score)}
-        if known:
-            best = (min if lower_is_better else max)(known, key=known.get)
-            row = dict(zip(args.group_by, key, strict=True)) | {'runs': len(known)}
-            row |= {'mean': f'{statistics.mean(known.values()):.4f}'}
-            row |= {'std': f'{statistics.stdev(known.values()):.4f}' if len(known) > 1 else ''}
-            row |= {'best': f'{known[best]:.4f}', 'run': best}
-            rows.append(row | {'notes': describe_group(members, len(members) - len(known))})
+    runs, others = split_trials(load_runs(args.dir))
+    rows = group_runs(runs, args.metric, args.group_by)
     unknown = [name for name in args.group_by if not any(name in run['args'] for run in runs)]
     if not rows or unknown:
         lacking = f"option '{unknown[0]}'" if rows else f"validation score '{args.metric}'"
         die(f'no run in {args.dir} has the {lacking}')
-    rows.sort(key=lambda row: float(row['mean']), reverse=not lower_is_better)
     print_rows(rows, args)
+    if others:
+        names = ', '.join(run['name'] for run in others)
+        print(f'left out, being trials (--fast_dev_run, --overfit): {names}', file=sys.stderr)
 
 
-def describe_group(runs, num_lacking):
-    """What to know about a mean over these runs, of which num_lacking have no score."""
-    unfinished = sum(run['status'] != 'finished' for run in runs)
-    names = [name for name in runs[0]['args'] if name not in ('seed', *NOT_COMPARED)]
-    differing = [n for n in names if any(r['args'].get(n) != runs[0]['args'][n] for r in runs)]
-    notes = [f'{unfinished} unfinished'] * bool(unfinished)
-    notes += [f'{num_lacking} without a score'] * bool(num_lacking)
-    return ', '.join(notes + [f'several {name}' for name in differing])
+def write_page(args):
+    """Writes runs.html: all runs, their curves and the means over seeds."""
+    from runs_page import write_runs_page
+
+    path = args.output or args.dir / 'runs.html'
+    write_runs_page(args.dir, path)
+    print(path)
 
 
 def diff_runs(args):
@@ -157,11 +140,6 @@ def print_changes(title, one, two):
         print(f'  {name:<16}{format_value(one.get(name))} -> {format_value(two.get(name))}')
 
 
-def format_value(value):
-    """An option's value for people."""
-    return ' '.join(map(str, value)) if isinstance(value, list) else str(value) or 'blank'
-
-
 def print_rows(rows, args):
     """Rows, dicts with the same keys, as a text, CSV or Markdown table."""
     if not rows:
@@ -188,7 +166,7 @@ def parse_args():
     commands = parser.add_subparsers(required=True, metavar='command')
     tables = ('list', list_runs, ''), ('best', best_runs, '')
     others = ('diff', diff_runs, 'ab'), ('show', show_run, 'a'), ('cmd', print_command, 'a')
-    for name, run, runs in tables + others:
+    for name, run, runs in (*tables, *others, ('html', write_page, '')):
         command = commands.add_parser(name, help=run.__doc__)
         command.set_defaults(run=run)
         command.add_argument('--dir', type=Path, default=root, help='where the runs are')
@@ -196,7 +174,9 @@ def parse_args():
             command.add_argument(
                 letter, metavar=letter.upper(), help='a run: name or path; or X.pth'
             )
-        if not runs:
+        if name == 'html':
+            command.add_argument('--output', type=Path, help='default: runs.html in --dir')
+        elif not runs:
             command.add_argument('--csv', action='store_true', help='comma-separated')
             command.add_argument('--md', action='store_true', help='a Markdown table')
         if name == 'best':

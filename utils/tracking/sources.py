@@ -15,7 +15,7 @@ from utils.errors import UserError
 ROOT = Path(__file__).absolute().parent.parent.parent
 MAX_SOURCE_BYTES = 256 * 1024  # a larger text file is not source code
 CODE = ('.py', '.yaml', '.yml', '.cfg', '.ini', '.c', '.cc', '.cpp', '.cu', '.cuh', '.h')
-COPIED = (*CODE, '.sh', '.toml', 'requirements.txt')
+COPIED = (*CODE, '.sh', '.toml', '.html', '.css', '.js', 'requirements.txt')
 NO_SOURCES = ('checkpoints', '__pycache__', 'site-packages')
 MARKS = ('run.json', 'pyvenv.cfg')  # of a run directory and a virtual environment
 STDLIB = f'{sysconfig.get_path("stdlib")}/'  # inside this directory if a conda environment is

@@ -23,10 +23,11 @@ options=(
 )
 run_dir=$("$PYTHON" options.py "${options[@]}")
 "$PYTHON" train.py "${options[@]}"
-"$PYTHON" eval.py --load_model_path "$run_dir/best.pth" --viz_freq 5 --save_viz
+"$PYTHON" eval.py --load_model_path "$run_dir/best.pth" --save_viz
 
 cat <<EOF
 
-Look at the curves and pictures:   bash scripts/tensorboard.sh
-Evaluate the checkpoint again:     bash scripts/eval.sh $run_dir/best.pth
+Open report.html there in a browser. Then:
+  python predict.py --load_model_path $run_dir/best.pth IMAGES...
+  python scripts/runs.py html
 EOF

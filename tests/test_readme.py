@@ -11,7 +11,9 @@ import pytest
 from conftest import ROOT, draw_toy
 from PIL import Image
 
+from export import parse_export_args
 from options import parse_test_args, parse_train_args
+from predict import parse_predict_args
 from utils.arg_parser import Parser
 from utils.tracking.sources import read_sources, write_sources
 
@@ -91,7 +93,8 @@ def test_a_script_is_valid_and_strict(path):
 
 @is_own
 def test_every_option_and_script_that_it_names_exists():
-    parsers = parse_train_args(Parser()), parse_test_args(Parser())
+    parse = parse_train_args, parse_test_args, parse_predict_args, parse_export_args
+    parsers = [parse_args(Parser()) for parse_args in parse]
     known = {name for parser in parsers for name in parser._option_string_actions}
     for script in [*(ROOT / 'scripts').glob('*.py'), ROOT / 'data' / 'make_list.py']:
         known |= set(re.findall(r"'(--\w+)'", script.read_text()))

@@ -101,3 +101,13 @@ def test_every_option_and_script_that_it_names_exists():
     assert set(re.findall(r'(?<![\w-])--[a-z][\w-]*', README)) <= known
     for name in re.findall(r'scripts/\w+\.\w+', README):
         assert (ROOT / name).is_file(), name
+
+
+@is_own
+def test_the_chinese_readme_has_the_same_commands_pictures_and_parts():
+    chinese = (ROOT / 'README.zh-CN.md').read_text(encoding='utf-8')
+    for pattern in (r'^```bash\n(.*?)^```', r'\]\((docs/[^)]*)\)', r'^(##) ', r'^\|(---)'):
+        parts = [re.findall(pattern, text, re.MULTILINE | re.DOTALL) for text in (README, chinese)]
+        assert parts[0] == parts[1]
+    named = [set(re.findall(r'(?<![\w-])--[a-z][\w-]*', text)) for text in (README, chinese)]
+    assert named[0] == named[1]

@@ -5,7 +5,7 @@ python scripts/runs.py diff A B              what differs: options, code, data, 
 python scripts/runs.py show A                how a run, or a checkpoint A.pth, was made
 python scripts/runs.py cmd A                 the command that reproduces it
 python scripts/runs.py best --metric miou --group_by save_prefix     mean and standard deviation
-python scripts/runs.py html                  a page of all runs: table, curves, means over seeds
+python scripts/runs.py html                  one page of all runs, with their curves: runs.html
 """
 
 import argparse
@@ -18,10 +18,15 @@ import sys
 from pathlib import Path
 
 from run_records import PROJECT, die, find_run, load_runs
-from run_tables import NOT_LISTED, format_value, group_runs, split_trials
 
-from options import parse_train_args
+sys.path.insert(0, str(PROJECT))
+from run_groups import NOT_COMPARED, format_value, group_runs, note_trials
+from runs_page import write_runs_page
+
+from options import list_options, parse_train_args
 from utils.arg_parser import Parser
+
+NOT_LISTED = NOT_COMPARED + list_options('file')  # too long for a table
 
 
 def list_runs(args):
@@ -40,25 +45,14 @@ def list_runs(args):
 
 def best_runs(args):
     """One row per group of runs: mean and standard deviation of their best epochs' scores."""
-    runs, others = split_trials(load_runs(args.dir))
+    runs = load_runs(args.dir)
     rows = group_runs(runs, args.metric, args.group_by)
     unknown = [name for name in args.group_by if not any(name in run['args'] for run in runs)]
+    note_trials(runs)
     if not rows or unknown:
         lacking = f"option '{unknown[0]}'" if rows else f"validation score '{args.metric}'"
         die(f'no run in {args.dir} has the {lacking}')
     print_rows(rows, args)
-    if others:
-        names = ', '.join(run['name'] for run in others)
-        print(f'left out, being trials (--fast_dev_run, --overfit): {names}', file=sys.stderr)
-
-
-def write_page(args):
-    """Writes runs.html: all runs, their curves and the means over seeds."""
-    from runs_page import write_runs_page
-
-    path = args.output or args.dir / 'runs.html'
-    write_runs_page(args.dir, path)
-    print(path)
 
 
 def diff_runs(args):
@@ -164,9 +158,9 @@ def parse_args():
     )
     root = Path(os.path.relpath(PROJECT / 'checkpoints'))
     commands = parser.add_subparsers(required=True, metavar='command')
-    tables = ('list', list_runs, ''), ('best', best_runs, '')
+    tables = ('list', list_runs, ''), ('best', best_runs, ''), ('html', write_runs_page, '')
     others = ('diff', diff_runs, 'ab'), ('show', show_run, 'a'), ('cmd', print_command, 'a')
-    for name, run, runs in (*tables, *others, ('html', write_page, '')):
+    for name, run, runs in tables + others:
         command = commands.add_parser(name, help=run.__doc__)
         command.set_defaults(run=run)
         command.add_argument('--dir', type=Path, default=root, help='where the runs are')
@@ -174,13 +168,14 @@ def parse_args():
             command.add_argument(
                 letter, metavar=letter.upper(), help='a run: name or path; or X.pth'
             )
-        if name == 'html':
-            command.add_argument('--output', type=Path, help='default: runs.html in --dir')
-        elif not runs:
+        if name in ('list', 'best'):
             command.add_argument('--csv', action='store_true', help='comma-separated')
             command.add_argument('--md', action='store_true', help='a Markdown table')
         if name == 'best':
             command.add_argument('--metric', default='miou', help='a validation score')
+        if name == 'html':
+            command.add_argument('--output', type=Path, help='the page (default: DIR/runs.html)')
+        if name in ('best', 'html'):
             command.add_argument('--group_by', nargs='+', default=['save_prefix'], help='options')
     return parser.parse_args()
 

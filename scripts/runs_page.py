@@ -1,53 +1,85 @@
-"""`runs.py html`: a page of all runs."""
+"""One page of all runs; see runs.py."""
 
+import csv
+import math
 import os
 from collections import Counter
+from pathlib import Path
 
-from run_records import load_runs
-from run_tables import NOT_LISTED, format_value, group_runs, split_trials
+from run_groups import (
+    NOT_COMPARED,
+    TRIALS,
+    describe_list,
+    describe_trial,
+    find_list,
+    format_value,
+    get_list,
+    group_runs,
+    is_lower,
+)
+from run_records import die, load_runs
 
 from utils.files import read_rows
-from utils.html_report import write_page
+from utils.html_report import quote_path, read_curves, write_page
 
 
-def write_runs_page(root, path):
-    """Writes the page of the runs in `root`, with links relative to its own place."""
-    runs, trials = split_trials(load_runs(root))
-    names = {name for run in runs for name in run['args']} - set(NOT_LISTED)
-    differing = sorted(n for n in names if len({format_value(r['args'].get(n)) for r in runs}) > 1)
-    metrics = Counter(run['best_metric'] for run in runs if run['best_metric'])
-    metric = metrics.most_common(1)[0][0] if metrics else ''
+def write_runs_page(args):
+    """A page of all runs: sorted, filtered, their curves in one chart, means over seeds."""
+    runs = load_runs(args.dir)
+    output = args.output or args.dir / 'runs.html'
+    names = dict.fromkeys(name for run in runs for name in run['best']['scores'])
+    metrics = [name for name in names if '/' not in name]  # not those of a class
+    favourites = Counter(run['best_metric'] for run in runs if run['best_metric'] in metrics)
+    metrics.sort(key=lambda name: -favourites[name])
+    usual = find_list([run for run in runs if not describe_trial(run)], (metrics or [''])[0])
     data = {
-        'title': f'Runs in {root}',
-        'metric': metric,
-        'options': differing,
-        'runs': [describe_run(run, path) for run in runs],
-        'trials': [describe_run(run, path) for run in trials],
-        'groups': group_runs(runs, metric, ['save_prefix']),
+        'title': f'Runs in {args.dir}',
+        'runs': [describe_run(run, output.parent, usual) for run in runs],
+        'metrics': metrics,
+        'lower_is_better': [name for name in metrics if is_lower(runs, name)],
+        'group_by': args.group_by,
+        'groups': {name: group_runs(runs, name, args.group_by) for name in metrics},
     }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_page(path, 'runs.html', data)
+    try:
+        write_page(output, Path(__file__).with_name('runs.html'), data)
+    except OSError as error:
+        die(f'{output}: {error.strerror}')
+    print(f'{len(runs)} runs in {output}')
 
 
-def describe_run(run, page):
-    """What the page shows of a run."""
-    directory, best = run['path'], run['best']
+def describe_run(run, home, usual):
+    """A run for the page, which lies in the directory `home`."""
+    path, scores = run['path'], run['best']['scores']
+    hidden = (*NOT_COMPARED, *TRIALS)  # the notes name trials
+    options = {k: format_value(v) for k, v in run['args'].items() if k not in hidden}
+    trial, is_other = describe_trial(run), bool(scores) and get_list(run) != usual
+    notes = [trial] * bool(trial) + [describe_list(run)] * (is_other and not trial)
+    reports = sorted(path.glob('*/*/report.html'))
     return {
         'name': run['name'],
+        'link': link_to(path, home),
+        'reports': [[f'{p.parts[-3]}/{p.parts[-2]}', link_to(p, home)] for p in reports],
         'status': run['status'],
+        'error': run['error'],
+        'epoch': run['epoch'] if isinstance(run['epoch'], int) else None,
         'epochs': f'{run["epoch"]}/{run["epochs"]}',
-        'best_metric': run['best_metric'],
-        'best': best['score'] if best['epoch'] else None,
-        'best_epoch': best['epoch'],
+        'best_epoch': run['best']['epoch'] or None,
+        'scores': {k: v for k, v in scores.items() if '/' not in k and math.isfinite(v)},
         'date': run['start'][:16],
-        'list': run['args'].get('val_list', ''),
-        'args': {name: format_value(value) for name, value in run['args'].items()},
-        'link': link(directory, page),
-        'reports': [link(report, page) for report in sorted(directory.glob('*/*/report.html'))],
-        'curves': read_rows(directory / 'log.csv'),
+        'options': options,
+        'notes': ', '.join(notes),
+        'curves': read_log(path / 'log.csv'),
     }
 
 
-def link(path, page):
-    """The path as a link of a page, relative to it."""
-    return os.path.relpath(path, page.parent).replace(os.sep, '/')
+def link_to(path, home):
+    """A file's or directory's address from the page."""
+    return quote_path(os.path.relpath(path, home))
+
+
+def read_log(path):
+    """The curves of a log.csv; {} if it cannot be read."""
+    try:
+        return read_curves(read_rows(path))
+    except (OSError, ValueError, csv.Error):
+        return {}

@@ -1,92 +1,90 @@
-"""A real browser for tests: Chromium through the WebDriver protocol, which needs no package."""
+"""A page in Chromium, over the WebDriver protocol and the standard library alone."""
 
-import base64
 import json
+import re
 import shutil
-import socket
 import subprocess
-import time
+import urllib.error
 import urllib.request
 from contextlib import contextmanager
 
 import pytest
 
+CHROMIUM = shutil.which('chromium') or shutil.which('google-chrome')
 needs_browser = pytest.mark.skipif(
-    not (shutil.which('chromedriver') and shutil.which('chromium')), reason='no Chromium'
+    not CHROMIUM or not shutil.which('chromedriver'), reason='needs chromium and chromedriver'
 )
-ARGUMENTS = ['--headless=new', '--no-sandbox', '--disable-gpu', '--disable-dev-shm-usage']
 
 
 class Browser:
-    """A page in Chromium; `run` evaluates JavaScript in it."""
+    """One tab; JavaScript is run in it and its keys are pressed."""
 
-    def __init__(self, url, width):
-        options = {'args': [*ARGUMENTS, f'--window-size={width},1000']}
-        wanted = {'goog:chromeOptions': options, 'goog:loggingPrefs': {'browser': 'ALL'}}
+    def __init__(self, url):
         self.url = url
-        answer = self.send('POST', '/session', {'capabilities': {'alwaysMatch': wanted}})
+        flags = ['--headless=new', '--no-sandbox', '--disable-dev-shm-usage', '--disable-gpu']
+        options = {'binary': CHROMIUM, 'args': flags}
+        wanted = {'goog:chromeOptions': options, 'goog:loggingPrefs': {'browser': 'ALL'}}
+        answer = self._post('/session', {'capabilities': {'alwaysMatch': wanted}})
         self.url = f'{url}/session/{answer["sessionId"]}'
 
-    def send(self, method, path, content=None):
-        body = None if content is None else json.dumps(content).encode()
-        request = urllib.request.Request(f'{self.url}{path}', body, method=method)
-        with urllib.request.urlopen(request, timeout=60) as answer:
-            return json.load(answer)['value']
+    def _post(self, place, content):
+        data = json.dumps(content).encode()
+        try:
+            with urllib.request.urlopen(f'{self.url}{place}', data, timeout=60) as reply:
+                return json.load(reply)['value']
+        except urllib.error.HTTPError as error:
+            raise AssertionError(json.load(error)['value']['message']) from None
 
-    def open(self, path):
-        self.send('POST', '/url', {'url': f'file://{path}'})
+    def open(self, path, width=1400, height=900):
+        """Opens a file in a window of that size."""
+        self.command('Emulation.setDeviceMetricsOverride', width=width, height=height,
+                     deviceScaleFactor=1, mobile=False)  # fmt: skip
+        still = {'name': 'prefers-reduced-motion', 'value': 'reduce'}  # no smooth scrolling
+        self.command('Emulation.setEmulatedMedia', features=[still])
+        self._post('/url', {'url': path.absolute().as_uri()})
 
-    def run(self, script, *values):
-        return self.send('POST', '/execute/sync', {'script': script, 'args': list(values)})
+    def command(self, name, **params):
+        """What the browser answers to a command of the DevTools protocol."""
+        return self._post('/goog/cdp/execute', {'cmd': name, 'params': params})
+
+    def run(self, script):
+        """The value of a JavaScript expression."""
+        return self._post('/execute/sync', {'script': f'return {script}', 'args': []})
 
     def click(self, selector):
-        event = "new MouseEvent('click', {bubbles: true})"
-        self.run(f'document.querySelector({selector!r}).dispatchEvent({event})')
+        """Clicks an element as a mouse does: it has to be in sight."""
+        found = self._post('/element', {'using': 'css selector', 'value': selector})
+        self._post(f'/element/{next(iter(found.values()))}/click', {})
 
-    def press(self, key):
-        keys = [{'type': kind, 'value': key} for kind in ('keyDown', 'keyUp')]
-        self.send('POST', '/actions', {'actions': [{'type': 'key', 'id': 'k', 'actions': keys}]})
+    def press(self, *keys):
+        """Presses keys, one after the other; '\\ue00c' is Escape."""
+        actions = [{'type': t, 'value': k} for k in keys for t in ('keyDown', 'keyUp')]
+        self._post('/actions', {'actions': [{'type': 'key', 'id': 'keys', 'actions': actions}]})
 
-    def list_errors(self):
-        logs = self.send('POST', '/se/log', {'type': 'browser'})
-        return [entry['message'] for entry in logs if entry['level'] == 'SEVERE']
+    def read_errors(self):
+        """The warnings and errors on the console since the last call."""
+        logged = self._post('/se/log', {'type': 'browser'})
+        return [line['message'] for line in logged if line['level'] in ('SEVERE', 'WARNING')]
 
-    def emulate(self, width, scheme):
-        """Sets the width and 'light' or 'dark'."""
-        command = {'width': width, 'height': 1000, 'deviceScaleFactor': 1, 'mobile': width < 500}
-        media = {'features': [{'name': 'prefers-color-scheme', 'value': scheme}]}
-        for name, params in (
-            ('Emulation.setDeviceMetricsOverride', command),
-            ('Emulation.setEmulatedMedia', media),
-        ):
-            self.send('POST', '/goog/cdp/execute', {'cmd': name, 'params': params})
-
-    def save_picture(self, path):
-        """The whole page as a PNG file."""
-        params = {'captureBeyondViewport': True}
-        content = self.send(
-            'POST', '/goog/cdp/execute', {'cmd': 'Page.captureScreenshot', 'params': params}
-        )
-        path.write_bytes(base64.b64decode(content['data']))
+    def close(self):
+        """Ends the browser."""
+        request = urllib.request.Request(self.url, method='DELETE')
+        urllib.request.urlopen(request, timeout=60).close()
 
 
 @contextmanager
-def open_browser(width=1400):
-    """Starts Chromium; ends it with the block."""
-    with socket.socket() as free:
-        free.bind(('127.0.0.1', 0))
-        port = free.getsockname()[1]
-    server = subprocess.Popen(
-        ['chromedriver', f'--port={port}'], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
-    try:
-        for _ in range(100):
-            with socket.socket() as probe:
-                if not probe.connect_ex(('127.0.0.1', port)):
-                    break
-            time.sleep(0.1)
-        browser = Browser(f'http://127.0.0.1:{port}', width)
-        yield browser
-        browser.send('DELETE', '')
-    finally:
-        server.kill()
+def start_browser():
+    """A Browser, which ends with the block."""
+    command = ['chromedriver', '--port=0']
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as driver:
+        try:
+            lines = iter(driver.stdout.readline, '')
+            ports = (re.search(r'successfully on port (\d+)', line) for line in lines)
+            port = next(match[1] for match in ports if match)
+            browser = Browser(f'http://127.0.0.1:{port}')
+            try:
+                yield browser
+            finally:
+                browser.close()
+        finally:
+            driver.terminate()

@@ -133,6 +133,8 @@ def test_curves_with_gaps_and_one_point_can_be_drawn():
 def test_a_confusion_matrix_is_drawn_with_its_names():
     img = draw_confusion(np.array([[9, 1], [0, 0]]), ['road', 'sky'])
     assert img.shape[0] == img.shape[1] > 68
+    many = draw_confusion(np.eye(1000, dtype=int), [f'a long name {i}' for i in range(1000)])
+    assert many.shape[0] <= 2000
 
 
 def test_the_class_table_counts_the_classes_of_each_mean():

@@ -10,10 +10,12 @@ import sys
 from pathlib import Path
 
 import pytest
+from browser import needs_browser, start_browser
 from conftest import ROOT, RUN, find_line, run_python
 
 from options import parse_train_args
 from utils.arg_parser import Parser
+from utils.files import write_rows
 from utils.tracking.run_dir import RunDir, lock_run
 
 DEFAULTS = parse_train_args(Parser()).get_defaults()
@@ -125,6 +127,105 @@ def test_best_may_be_the_lowest_and_grouped_by_several_options(runs):
     assert [row['seed'] for row in rows] == ['0', '2', '1']  # means 0.3, 0.3 and 0.4
 
 
+def set_args(path, **values):
+    """Changes options in a run.json."""
+    record = json.loads((path / 'run.json').read_text())
+    record['args'] |= values
+    (path / 'run.json').write_text(json.dumps(record))
+    return path
+
+
+def test_best_leaves_trials_out_and_says_so(runs):
+    set_args(write_run(runs, 'net_o', 0.99, prefix='a'), overfit=8)
+    set_args(write_run(runs, 'net_f', 0.01, prefix='f'), fast_dev_run=True)
+    process = run_python(ROOT / 'scripts' / 'runs.py', 'best', '--csv', '--dir', runs)
+    rows = list(csv.DictReader(process.stdout.splitlines()))
+    assert [(row['save_prefix'], row['best']) for row in rows] == [('b', '0.9000'), ('a', '0.7000')]
+    assert process.stderr == 'note: without 2 of --fast_dev_run or --overfit\n'
+
+
+def test_best_shows_runs_on_another_validation_list_apart_and_last(runs):
+    other = {'val': {'list': 'night.txt', 'samples': 5, 'sha256': 'cd'}}
+    set_args(write_run(runs, 'net_n', 0.95, prefix='a', data=other), val_list='night.txt')
+    rows = list(csv.DictReader(ask(runs, 'best', '--csv').splitlines()))
+    assert [row['mean'] for row in rows] == ['0.9000', '0.6000', '0.9500']
+    assert rows[2]['notes'] == 'on another list, night.txt'
+    moved = {'val': {'list': '/elsewhere/val.txt', 'samples': 5, 'sha256': 'ab'}}  # the same list
+    write_run(runs, 'net_m', 0.6, prefix='a', data=moved)
+    rows = list(csv.DictReader(ask(runs, 'best', '--csv').splitlines()))
+    assert [row['runs'] for row in rows] == ['1', '4', '1']
+
+
+def write_page(runs, *options):
+    """The data in the page of all runs, three of which have curves and one a report."""
+    for i, name in enumerate(('net_a_seed0', 'net_a_seed1', 'net_b')):
+        curves = [{'epoch': e, 'train/loss': 1 / e, 'val/miou': 0.1 * e + i} for e in (1, 2, 3)]
+        write_rows(runs / name / 'log.csv', curves)
+    (runs / 'net_b' / 'best' / 'demo val').mkdir(parents=True)
+    (runs / 'net_b' / 'best' / 'demo val' / 'report.html').touch()
+    (runs / 'net_c' / 'log.csv').write_bytes(b'\xff\0')
+    ask(runs, 'html', *options)
+    text = (runs / 'runs.html').read_text().partition('id="data">')[2]
+    return json.loads(text.partition('</script>')[0])
+
+
+def test_html_holds_every_run_its_curves_and_its_reports_without_torch(runs):
+    set_args(write_run(runs, 'net_o', 0.99), overfit=8)
+    data = write_page(runs)
+    found = {run['name']: run for run in data['runs']}
+    assert len(found) == 6
+    b, killed = found['net_b'], found['net_c']
+    assert b['curves']['val/miou'] == [2.1, 2.2, 2.3]
+    assert b['link'] == 'net_b'
+    assert b['reports'] == [['best/demo val', 'net_b/best/demo%20val/report.html']]
+    assert (b['status'], b['error'], b['epochs']) == ('failed', 'RuntimeError: boom', '3/3')
+    assert (killed['status'], killed['curves'], killed['scores']) == ('killed', {}, {})
+    assert found['net_o']['notes'] == '--overfit'
+    assert b['notes'] == ''
+    assert (data['metrics'], data['lower_is_better']) == (['miou', 'loss'], ['loss'])
+    printed = list(csv.DictReader(ask_quietly(runs, 'best', '--csv').splitlines()))
+    assert [{k: str(v) for k, v in row.items()} for row in data['groups']['miou']] == printed
+
+
+def ask_quietly(runs, *command):
+    """What runs.py prints, whatever it notes."""
+    return run_python(ROOT / 'scripts' / 'runs.py', *command, '--dir', runs).stdout
+
+
+def test_html_goes_where_it_is_told_and_links_from_there(runs):
+    page = runs / 'pages' / 'all.html'
+    assert 'No such file' in ask(runs, 'html', '--output', page, code=2)
+    page.parent.mkdir()
+    ask(runs, 'html', '--output', page)
+    assert '"link":"../net_b"' in page.read_text()
+
+
+@needs_browser
+@pytest.mark.slow
+def test_the_page_of_runs_sorts_filters_and_overlays_curves(runs):
+    write_page(runs)
+    names = "[...document.querySelectorAll('#runs tbody a:first-child')].map(e => e.textContent)"
+    legend = "[...document.querySelectorAll('#chart .key')].map(e => e.textContent)"
+    with start_browser() as browser:
+        browser.open(runs / 'runs.html')
+        assert browser.run(legend) == ['net_b', 'net_a_seed1', 'net_a_seed0', '']  # best first
+        browser.click('#runs th:nth-child(5) button')  # the best score
+        assert browser.run(names)[:2] == ['net_b', 'net_a_seed2']
+        browser.click('#runs tbody tr:first-child input')
+        assert browser.run(legend) == ['net_a_seed1', 'net_a_seed0', '']
+        browser.click('#search')
+        browser.press(*'seed=1')
+        assert browser.run(names) == ['net_a_seed1']
+        browser.click('#none')
+        assert browser.run(legend) == []
+        browser.click('#all')
+        assert browser.run(legend) == ['net_a_seed1', '']
+        assert browser.run("document.querySelector('#groups td').textContent") == 'b'
+        browser.open(runs / 'runs.html', width=400)
+        assert browser.run('document.documentElement.scrollWidth') <= 400
+        assert browser.read_errors() == []
+
+
 def test_diff_shows_options_code_data_and_versions(runs):
     (runs / 'net_b' / 'code' / 'loss.py').write_text('x = 2\n')
     write_run(runs, 'net_d', versions={'torch': '2.7.0', 'cuda': ''}, data={})
@@ -182,10 +283,7 @@ def test_a_checkpoint_without_its_directory_says_how_it_was_made(trained_clone, 
 
 def test_a_group_of_different_runs_is_no_group_of_seeds_and_that_is_said(tmp_path):
     for lr in (0.1, 0.2):
-        path = write_run(tmp_path, f'lr{lr}', 0.5)
-        record = json.loads((path / 'run.json').read_text())
-        record['args']['lr'] = lr
-        (path / 'run.json').write_text(json.dumps(record))
+        set_args(write_run(tmp_path, f'lr{lr}', 0.5), lr=lr)
     rows = list(csv.DictReader(ask(tmp_path, 'best', '--csv').splitlines()))
     assert [row['notes'] for row in rows] == ['several lr']
 

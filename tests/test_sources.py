@@ -25,6 +25,9 @@ def make_project(directory):
         'camvid/list.txt': 'a b\n',
         'model/ops.cu': '// fast\n',
         'model/widths.json': '[1]\n',
+        'utils/report.html': '<p>\n',
+        'utils/page.css': 'p {}\n',
+        'results/report.html': '<p>\n',
         'labels/1.json': '[1]\n',
         'checkpoints/run/args.txt': '--lr 1\n',
         '.env': 'SECRET=1\n',
@@ -42,7 +45,7 @@ def make_project(directory):
 
 NEEDS_GIT = pytest.mark.skipif(not shutil.which('git'), reason='git is not installed')
 SOURCES = ['data/own.py', 'model/net.py', 'model/ops.cu', 'model/widths.json']
-SOURCES += ['options.py', 'requirements.txt']
+SOURCES += ['options.py', 'requirements.txt', 'utils/page.css', 'utils/report.html']
 
 
 def run_git(directory, *command):
@@ -160,3 +163,9 @@ def test_a_machine_without_git_at_all_is_no_error(monkeypatch):
     monkeypatch.setenv('PATH', '')
     assert get_provenance({})['git'] is None
     assert 'train.py' in read_sources()
+
+
+def test_a_copy_of_the_code_can_write_the_pages(tmp_path):
+    write_sources(read_sources(), tmp_path / 'code')
+    for name in ('utils/report.html', 'utils/page.css', 'utils/page.js', 'scripts/runs.html'):
+        assert (tmp_path / 'code' / name).read_bytes() == (ROOT / name).read_bytes()

@@ -14,6 +14,7 @@ MARGINS = 34, 16, 30, 62  # top, right, bottom, left: pixels around its curves
 GRID = (228, 228, 228)
 COLOURS = {'train': (60, 120, 200), 'val': (225, 120, 30), 'lr': (110, 110, 110)}
 COLUMNS = 3
+MAX_CONFUSION = 2000  # pixels
 
 
 def draw_curves(rows):
@@ -73,21 +74,23 @@ def draw_chart(title, lines, best=None):
     return img
 
 
-def draw_confusion(counts, names, cell=34):
+def draw_confusion(counts, names):
     """A picture of (C,C) counts, rows: label, columns: prediction: the percent of each row."""
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    left = 12 + 8 * max(map(len, names))
+    cell = max(2, min(34, MAX_CONFUSION // len(names)))  # pixels; the text needs 20
+    left = 12 + 8 * max(map(len, names)) if cell >= 20 else 0
     img = np.full((left + cell * len(names), left + cell * len(names), 3), 255, np.uint8)
-    for row, name in enumerate(names):
+    blue = 255 - shares[..., None] * (255 - np.array([30, 90, 170]))
+    cells = np.kron(blue, np.ones((cell, cell, 1))).reshape(*img[left:, left:].shape)
+    img[left:, left:] = cells.astype(np.uint8)
+    for row, name in enumerate(names if left else []):
         y = left + row * cell
-        write_text(img, name, (4, y + 21))
+        write_text(img, name, (4, y + cell // 2 + 4))
         column = np.full((cell, left, 3), 255, np.uint8)  # turned: the names of the columns
-        write_text(column, name, (4, 21))
+        write_text(column, name, (4, cell // 2 + 4))
         img[:left, y : y + cell] = np.rot90(column)
         for i, share in enumerate(shares[row]):
-            x = left + i * cell
-            colour = tuple(int(255 - share * (255 - c)) for c in (30, 90, 170))
-            cv2.rectangle(img, (x + 1, y + 1), (x + cell - 2, y + cell - 2), colour, cv2.FILLED)
             ink = (255, 255, 255) if share > 0.5 else (60, 60, 60)
-            write_text(img, f'{share * 100:.0f}' if share >= 0.005 else '', (x + 6, y + 21), ink)
+            text = f'{share * 100:.0f}' if share >= 0.005 else ''
+            write_text(img, text, (left + i * cell + cell // 2 - 11, y + cell // 2 + 4), ink)
     return img

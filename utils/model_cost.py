@@ -19,8 +19,11 @@ def describe_model(evaluator):
     num_parameters = sum(p.numel() for p in unwrap(evaluator.model).parameters())
     batch = evaluator.loader.read_first()
     size = ' x '.join(map(str, batch['img'].shape[-2:]))
-    multiply_adds = f'{count_multiply_adds(evaluator, batch) / 1e9:.3g} G multiply-adds at {size}'
-    return f'{num_parameters / 1e6:.3g} M parameters, {multiply_adds}'
+    try:
+        cost = f'{count_multiply_adds(evaluator, batch) / 1e9:.3g} G multiply-adds at {size}'
+    except Exception as error:  # a figure for people must not end a run
+        cost = f'multiply-adds unknown ({type(error).__name__})'
+    return f'{num_parameters / 1e6:.3g} M parameters, {cost}'
 
 
 @torch.no_grad()

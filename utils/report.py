@@ -12,7 +12,7 @@ from utils.charts import draw_confusion
 from utils.class_table import format_table, make_class_rows
 from utils.classes import get_class_names, get_palette
 from utils.files import append_row, read_rows, write_bytes, write_rows
-from utils.html_report import write_page
+from utils.html_report import write_html
 from utils.model_cost import describe_model, measure_latency
 from utils.scores import get_headline
 from utils.torch_utils import describe_device
@@ -116,7 +116,7 @@ class Report:
         self._write_tables()
         self.gallery.write(self.result_dir)
         content = self._gather(facts, headline, classes, lines)
-        write_page(self.result_dir / 'report.html', 'report.html', content)
+        write_html(self.result_dir / 'report.html', content)
         self._add_result(headline, drift)
         return comparison
 

@@ -15,7 +15,9 @@ from utils.errors import UserError
 ROOT = Path(__file__).absolute().parent.parent.parent
 MAX_SOURCE_BYTES = 256 * 1024  # a larger text file is not source code
 CODE = ('.py', '.yaml', '.yml', '.cfg', '.ini', '.c', '.cc', '.cpp', '.cu', '.cuh', '.h')
-COPIED = (*CODE, '.sh', '.toml', '.html', '.css', '.js', 'requirements.txt')
+COPIED = (*CODE, '.sh', '.toml', 'requirements.txt')
+PAGES = ('.html', '.css', '.js')  # templates; elsewhere pages may be results
+SUFFIXES = {'data': ('.py',), 'utils': COPIED + PAGES, 'scripts': COPIED + PAGES}
 NO_SOURCES = ('checkpoints', '__pycache__', 'site-packages')
 MARKS = ('run.json', 'pyvenv.cfg')  # of a run directory and a virtual environment
 STDLIB = f'{sysconfig.get_path("stdlib")}/'  # inside this directory if a conda environment is
@@ -46,7 +48,7 @@ def read_sources(root=ROOT):
 
     Code is every text file in model/ and, elsewhere, text files with the suffixes above; in data/
     only Python, so that a dataset stored there is not read. Hidden files, run directories and
-    virtual environments are left out.
+    virtual environments are left out. Pages are code in utils/ and scripts/ only.
     """
     listed = run_git('ls-files', '-z', '-co', '--exclude-standard') if root == ROOT else ''
     names = sorted(listed.split('\0')[:-1] or find_files(root))
@@ -71,7 +73,7 @@ def read_code(names, root=ROOT):
 def read_source(root, name):
     """A source file's text; None for any other file."""
     path, parts = Path(root) / name, Path(name).parts
-    suffixes = '.py' if parts[0] == 'data' else COPIED
+    suffixes = SUFFIXES.get(parts[0], COPIED)
     if is_foreign(name) or not (name.endswith(suffixes) or parts[0] == 'model'):
         return None
     if not path.is_file() or path.stat().st_size > MAX_SOURCE_BYTES:

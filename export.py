@@ -108,7 +108,8 @@ def load_images(args):
 def trace(module, img, args):
     """The torch.export program of a module; with --dynamic for any N, H and W."""
     dims = dict.fromkeys((0, 2, 3), torch.export.Dim.AUTO) if args.dynamic else None
-    img = img.repeat(2, 1, 1, 1) if args.dynamic else img  # a size of 1 would be taken as fixed
+    # A blank image, because the file keeps it; two, because a size of 1 would be taken as fixed.
+    img = torch.zeros_like(img.repeat(2, 1, 1, 1) if args.dynamic else img)
     try:
         with torch.no_grad():
             return torch.export.export(module, (img,), dynamic_shapes=(dims,), strict=False)
@@ -166,7 +167,8 @@ def main(args, checkpoint):
         checked.append(torch.cat([images[0], images[0]], dim=3).repeat(3, 1, 1, 1))
     expected = [module(img).numpy() for img in checked]
     latency_ms = measure(lambda: module(images[0]))
-    facts = describe(args, checkpoint, images[0])
+    facts = describe(args, checkpoint, program)
+    print(f'input {facts["input"]}, output {tuple(expected[0].shape)} float32')
     for kind in args.format:
         with tempfile.TemporaryDirectory() as directory:
             path = Path(directory) / f'{Path(args.load_model_path).stem}{SUFFIXES[kind]}'
@@ -202,10 +204,10 @@ def measure(call):
     return statistics.median(times)
 
 
-def describe(args, checkpoint, img):
+def describe(args, checkpoint, program):
     """The facts that the file holds."""
     return {
-        'input': f'uint8 RGB {"(N,3,H,W)" if args.dynamic else tuple(img.shape)}',
+        'input': f'uint8 RGB {get_input_shape(program)}',
         'classes': get_class_names(args),
         'model_type': args.model_type,
         'checkpoint': args.load_model_path,
@@ -214,6 +216,13 @@ def describe(args, checkpoint, img):
         'date': get_time(),
         'torch': str(torch.__version__),
     }
+
+
+def get_input_shape(program):
+    """'(1, 3, 80, 112)', or '(s0, 3, 16*s1, 16*s2)' where sizes may vary in steps of 16."""
+    name = program.graph_signature.user_inputs[0]
+    node = next(node for node in program.graph.nodes if node.name == name)
+    return f'({", ".join(map(str, node.meta["val"].shape))})'
 
 
 if __name__ == '__main__':

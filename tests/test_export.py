@@ -57,6 +57,8 @@ def test_the_file_runs_and_tells_what_it_is_where_the_project_is_not(path, tmp_p
     assert shape == [1, 3, 24, 40]
     assert facts['classes'] == ['0', '1', '2']
     assert facts['input'] == 'uint8 RGB (1, 3, 24, 40)'
+    (img,), _ = torch.export.load(tmp_path / 'best.pt2').example_inputs
+    assert not img.any()  # no image of the validation list
     assert 'val/miou' in facts['scores']
 
 

@@ -1,5 +1,6 @@
 """Seeds, devices and batches: what every task needs of torch."""
 
+import os
 import random
 from contextlib import contextmanager, nullcontext
 
@@ -78,11 +79,13 @@ def name_device(device):
 
 
 def describe_device(device):
-    """'NVIDIA A100 with 40.0 GB', or 'CPU AVX2, 4 threads'."""
+    """'NVIDIA A100, 40.0 GB', or 'CPU AVX2, 4 threads, 16.0 GB'."""
     if device.type == 'cuda':
         num_bytes = torch.cuda.get_device_properties(device).total_memory
-        return f'{name_device(device)} with {num_bytes / 1e9:.1f} GB'
-    return f'{name_device(device)}, {torch.get_num_threads()} threads'
+        return f'{name_device(device)}, {num_bytes / 1e9:.1f} GB'
+    num_bytes = os.sysconf('SC_PHYS_PAGES') * os.sysconf('SC_PAGE_SIZE')
+    threads = f'{torch.get_num_threads()} threads'
+    return f'{name_device(device)}, {threads}, {num_bytes / 1e9:.1f} GB'
 
 
 def to_device(batch, device):

@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -18,6 +19,7 @@ from model.model_entry import MODELS
 from options import get_train_args
 from train import Trainer
 from utils.checkpoint import load_checkpoint
+from utils.stop import SIGNALS
 from utils.tracking.sources import read_sources, write_sources
 
 ROOT = Path(__file__).parent.parent
@@ -26,6 +28,8 @@ RUN = 'checkpoints/toy_first'  # of trained_clone
 CALM = ('code: unchanged', 'probe: identical', 'data: unchanged')  # on one line of eval.py's
 SIZE = (32, 48)  # H, W of the toy images
 
+for number in SIGNALS:  # nohup and & ignore some, which the processes of tests would inherit
+    signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
 cv2.setNumThreads(1)
 torch.set_num_threads(1)  # for tiny tensors: with more, tests take four times as long
 os.environ['OMP_NUM_THREADS'] = '1'  # the same for the processes that tests start

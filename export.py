@@ -13,15 +13,11 @@ of the image. It holds facts about the model as JSON:
 import itertools
 import json
 import shlex
-import statistics
-import subprocess
 import sys
 import tempfile
-import time
 from importlib.util import find_spec
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import nn
 
@@ -31,37 +27,14 @@ from options import get_test_args, parse_common_args
 from utils.arg_types import positive_int
 from utils.classes import get_class_names
 from utils.errors import UserError, one_line, one_line_errors, plural
+from utils.exported_file import TOLERANCE, compare, measure, run_file
 from utils.files import write_bytes
 from utils.tracking.run_dir import get_time
+from utils.tracking.tracker import print_changed_code
 from utils.weights import unwrap
 
-TOLERANCE = 1e-4  # of the largest output: rounding; what is wrong differs by more
 NUM_IMAGES = 4  # that the file and the checkpoint are compared on
-NUM_RUNS = 10  # for the latency
 SUFFIXES = {'pt2': '.pt2', 'onnx': '.onnx'}
-
-# Runs in a process of its own, outside this project, as a user of the file does.
-RUN = f"""
-import statistics, sys, time
-import numpy as np
-
-path, inputs, outputs = sys.argv[1:]
-if path.endswith('.onnx'):
-    import onnxruntime
-    session = onnxruntime.InferenceSession(path)
-    run = lambda img: session.run(None, {{session.get_inputs()[0].name: img}})[0]
-else:
-    import torch
-    model = torch.export.load(path).module()
-    run = lambda img: model(torch.from_numpy(img)).detach().numpy()
-images, times = list(np.load(inputs).values()), []
-results = [run(img) for img in images]
-for _ in range({NUM_RUNS}):
-    start_s = time.perf_counter()
-    run(images[0])
-    times.append((time.perf_counter() - start_s) * 1000)
-np.savez(outputs, *results, latency_ms=statistics.median(times))
-"""
 
 
 def parse_export_args(parser):
@@ -133,33 +106,12 @@ def save(program, path, facts):
     onnx.save(model, path)
 
 
-def run_file(path, images, directory):
-    """Runs the file in a process of its own, on each of `images`; returns ([output], the median
-    milliseconds of the first).
-    """
-    inputs, outputs = directory / 'inputs.npz', directory / 'outputs.npz'
-    np.savez(inputs, *(img.numpy() for img in images))
-    command = [sys.executable, '-c', RUN, path, inputs, outputs]
-    ended = subprocess.run(command, cwd=directory, capture_output=True, text=True, check=False)
-    if ended.returncode:
-        reason = ended.stderr.strip().rpartition('\n')[2]
-        raise UserError(f'{path.name} does not run where this project is not: {reason[:300]}')
-    content = np.load(outputs)
-    return [content[f'arr_{i}'] for i in range(len(images))], float(content['latency_ms'])
-
-
-def compare(expected, results):
-    """The largest difference of two lists of outputs, as a share of the largest output."""
-    largest = max(float(np.abs(output).max()) for output in expected)
-    pairs = zip(expected, results, strict=True)
-    return max(float(np.abs(a - b).max()) for a, b in pairs) / max(largest, 1e-9)
-
-
 @torch.no_grad()
 def main(args, checkpoint):
     """Writes a file of each --format, compared with the checkpoint, and says where they are."""
     check_packages(args.format)
     args.gpus, args.amp, args.channels_last, args.compile = [], 'off', False, False
+    print_changed_code(checkpoint)
     module = Exported(unwrap(select_model(args, checkpoint)), args).eval()
     images = load_images(args)
     program, checked = trace(module, images[0], args), list(images)
@@ -192,16 +144,6 @@ def check_packages(formats):
     if 'onnx' in formats and missing:
         advice = 'pip install -r requirements-export.txt'
         raise UserError(f'--format onnx needs {", ".join(missing)}: `{advice}`')
-
-
-def measure(call):
-    """Median milliseconds of a call."""
-    times = []
-    for _ in range(NUM_RUNS):
-        start_s = time.perf_counter()
-        call()
-        times.append((time.perf_counter() - start_s) * 1000)
-    return statistics.median(times)
 
 
 def describe(args, checkpoint, program):

@@ -24,6 +24,7 @@ from utils.progress import Progress
 from utils.stop import STOP
 from utils.tiling import predict_tiles
 from utils.torch_utils import repeatable_kernels, seed_step, select_device, set_up_torch
+from utils.tracking.tracker import print_changed_code
 from utils.viz import (
     encode_indices,
     encode_npy,
@@ -173,6 +174,7 @@ def main(args, checkpoint):
     output_dir = Path(args.output_dir or path.with_suffix('') / 'predictions')
     set_up_torch(args)
     model = select_model(args, checkpoint)
+    print_changed_code(checkpoint)
     images = ImageFiles(args, list(paths))
     loader = make_loader(images, args, select_device(args), 1, False, len(paths))
     rows, num_bad = [], 0

@@ -76,6 +76,16 @@ def test_a_class_map_has_the_palette_of_the_classes_and_an_overlay(run, folder):
     assert np.abs(overlay - mixed).max() <= 1
 
 
+def test_changed_code_is_said(run, folder, capsys):
+    predict(run.model_dir / 'last.pth', folder)
+    assert 'code:' not in capsys.readouterr().out
+    state = load_checkpoint(run.model_dir / 'last.pth')
+    state['code']['loss.py'] += 'SCALE = 2\n'
+    torch.save(state, run.model_dir / 'other.pth')
+    predict(run.model_dir / 'other.pth', folder)
+    assert 'code: changed since training: loss.py' in capsys.readouterr().out
+
+
 def test_a_broken_image_is_named_and_skipped(run, folder, capsys):
     (folder / 'broken.png').write_bytes(b'no image')
     output_dir = predict(run.model_dir / 'last.pth', folder, code=1)

@@ -160,6 +160,23 @@ class Tracker:
             file.write(json.dumps(self.record, indent=2, default=str) + '\n')
 
 
+def list_changed_code(checkpoint):
+    """The names of the source files that differ from those of a checkpoint. All code counts, not
+    just what is imported: a module that fails to import does not run.
+    """
+    stored = checkpoint.get('code', CODE)
+    changes = sources.compare_sources(stored, sources.read_code(stored) | CODE)
+    return [name for name, *_ in changes if not name.startswith(('tests/', 'scripts/'))]
+
+
+def print_changed_code(checkpoint):
+    """Prints which code has changed since training, for a program that takes no scores."""
+    names = list_changed_code(checkpoint)
+    if names:
+        advice = 'eval.py says whether its scores did'
+        print(f'code: changed since training: {list_some(names)}; {advice}', flush=True)
+
+
 @contextmanager
 def advise_snapshot(checkpoint, typed=()):
     """Adds which code changed, and what to do, to the error of a checkpoint that does not load.
@@ -169,10 +186,7 @@ def advise_snapshot(checkpoint, typed=()):
     try:
         yield
     except (UserError, ImportError, AttributeError, TypeError) as error:
-        # All code, not just what is imported: a module that fails to import does not run.
-        stored = (checkpoint or {}).get('code', CODE)
-        changes = sources.compare_sources(stored, sources.read_code(stored) | CODE)
-        names = [name for name, *_ in changes if not name.startswith(('tests/', 'scripts/'))]
+        names = list_changed_code(checkpoint or {})
         if not names or getattr(error, 'option', None) in typed:
             raise
         kind = '' if isinstance(error, UserError) else f'{type(error).__name__}: '

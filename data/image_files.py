@@ -58,7 +58,8 @@ def expand(word):
 
 
 def choose_name(place, taken):
-    """A name without suffix for the file `place` that is not yet taken."""
+    """A name without suffix for the file `place` that is not yet taken, without '..' in it."""
+    place = Path(*(part for part in place.parts if part not in ('..', place.anchor)))
     number, name = 1, str(place.with_suffix(''))
     while name in taken:
         suffix = place.suffix.replace('.', '_')

@@ -107,6 +107,13 @@ def test_files_directories_globs_and_lists_are_found(folder, tmp_path):
     assert set(find_images([str(folder / 'a.png')] * 2).values()) == {'a'}
 
 
+def test_no_prediction_is_written_outside_the_output_directory(folder, tmp_path):
+    (tmp_path / 'lists').mkdir()
+    (tmp_path / 'lists' / 'list.txt').write_text(f'../images/a.png\n{folder}/deep/b.png\n')
+    names = find_images([str(tmp_path / 'lists' / 'list.txt')]).values()
+    assert list(names) == ['images/a', 'b']
+
+
 def test_two_images_of_one_stem_have_predictions_of_two_names(folder, tmp_path):
     (tmp_path / 'a.png').write_bytes((folder / 'a.png').read_bytes())
     (folder / 'a.jpg').write_bytes(b'')

@@ -41,9 +41,15 @@ def parse_export_args(parser):
     """Adds what only exporting needs to the common options."""
     parse_common_args(parser)
     add = parser.add_argument_group('export').add_argument
-    add('--format', nargs='+', choices=list(SUFFIXES), default=['pt2'], help='kinds of files')
-    add('--size', type=positive_int, nargs=2, metavar=('H', 'W'), help='default: --img_size')
-    add('--dynamic', action='store_true', help='any number of images of any size')
+    add('--format', nargs='+', choices=list(SUFFIXES), default=['pt2'], help='file formats')
+    add(
+        '--size',
+        type=positive_int,
+        nargs=2,
+        metavar=('H', 'W'),
+        help='input size (default: --img_size)',
+    )
+    add('--dynamic', action='store_true', help='accept any number of images of any size')
     add('--output_dir', default='', help="default: the checkpoint's directory")
     return parser
 

@@ -49,7 +49,7 @@ def parse_common_args(parser):
     """Adds what training and evaluation share."""
     add = parser.add_argument_group('model').add_argument
     add('--model_type', default='base_model', help=list_names('model_type'))
-    add('--load_model_path', default='', help='checkpoint to fine-tune or to evaluate')
+    add('--load_model_path', default='', help='checkpoint to fine-tune or to run')
     add('--load_not_strict', action='store_true', help='load matching tensors, report the rest')
     add = parser.add_argument_group('data').add_argument
     add('--data_type', default='list', help=list_names('data_type'))
@@ -59,13 +59,13 @@ def parse_common_args(parser):
     add('--num_classes', type=positive_int, help='number of classes')
     stored = 'stored values of class 0, 1, ...: 0 255, or pairs 7:0 8:1; others are ignored'
     add('--label_values', nargs='+', metavar='V', help=stored)
-    add('--ignore_index', type=int, default=255, help='label value that is never evaluated')
+    add('--ignore_index', type=int, default=255, help='label value that is ignored')
     add('--class_names', default='', help='file with one class per line: name, or name R G B')
     add('--num_workers', type=natural, default=2, help='DataLoader workers (0: main process)')
     add('--val_batch_size', type=positive_int, default=1, help='batch size of validation')
     add = parser.add_argument_group('scores').add_argument
     add('--loss', default='ce', help=list_names('loss'))
-    add('--class_weights', type=not_negative, nargs='+', metavar='W', help='for ce, one per class')
+    add('--class_weights', type=not_negative, nargs='+', metavar='W', help='of ce, one per class')
     names = list_names('metrics')
     add('--metrics', nargs='+', default=['miou', 'acc', 'mdice'], help=names)
     add = parser.add_argument_group('machine').add_argument
@@ -73,11 +73,11 @@ def parse_common_args(parser):
     add('--seed', type=seed, default=0, help='random seed')
     add('--deterministic', action='store_true', help='deterministic GPU kernels; slower')
     add('--amp', choices=['off', 'bf16', 'fp16'], default='off', help='mixed precision')
-    add('--channels_last', action='store_true', help='memory format, faster convolutions')
+    add('--channels_last', action='store_true', help='channels-last memory format')
     add('--compile', action='store_true', help='torch.compile: slow start, faster steps')
     add = parser.add_argument_group('debugging').add_argument
     add('--fast_dev_run', action='store_true', help='2 train and 2 val batches, separate directory')
-    add('--overfit', type=natural, default=0, help='must learn the first N images; says if it did')
+    add('--overfit', type=natural, default=0, help='train on N images until they are learned')
     add = parser.add_argument_group('output').add_argument
     add('--save_prefix', type=run_name, default='pref', help='run name, appended to model_type')
     add('--print_freq', type=positive_int, default=50, help='steps between printed lines')
@@ -90,7 +90,7 @@ def parse_train_args(parser):
     parse_common_args(parser)
     add = parser.add_argument_group('training').add_argument
     add('--train_list', default='', help='list file to train on, one "image label" per line')
-    add('--skip_check', action='store_true', help='do not look at the lists before training')
+    add('--skip_check', action='store_true', help='do not check the lists before training')
     add('--batch_size', type=positive_int, default=8, help='images per optimizer step, all GPUs')
     add('--epochs', type=positive_int, default=20, help='passes over the training list')
     add('--accum', type=positive_int, default=1, help='micro-batches per optimizer step')
@@ -102,25 +102,25 @@ def parse_train_args(parser):
     add('--momentum', type=fraction, default=0.9, help='momentum of sgd, first beta of adam')
     add('--beta', type=fraction, default=0.999, help='second beta of adam')
     add('--weight-decay', '--wd', type=not_negative, default=1e-4, help='weight decay')
-    add('--clip_grad', type=not_negative, default=0.0, help='largest gradient norm; 0: no limit')
+    add('--clip_grad', type=not_negative, default=0.0, help='maximum gradient norm; 0: no limit')
     kinds = ['none', 'cosine', 'poly', 'step']
     add('--scheduler', choices=kinds, default='cosine', help='learning-rate schedule')
     add('--warmup', type=not_negative, default=0.0, help='epochs of linear warmup from 0')
-    add('--lr_step', type=positive_int, default=30, help='epochs between decays of step')
-    add('--lr_decay', type=positive, default=0.1, help='factor of each decay of step')
+    add('--lr_step', type=positive_int, default=30, help='scheduler step: epochs between decays')
+    add('--lr_decay', type=positive, default=0.1, help='scheduler step: factor of each decay')
     add = parser.add_argument_group('run').add_argument
     add('--model_dir', default='', help='default: checkpoints/<model_type>_<save_prefix>')
-    add('--resume', action='store_true', help='resume the newest checkpoint, else start fresh')
-    add('--allow_changes', action='store_true', help='with --resume: although options changed')
+    add('--resume', action='store_true', help='continue from the newest checkpoint, if any')
+    add('--allow_changes', action='store_true', help='with --resume: accept changed options')
     replay = 'run one batch of a run again; prints its files, losses and gradients'
     add('--replay', type=positive_int, nargs=2, metavar=('EPOCH', 'BATCH'), help=replay)
     add('--overwrite', action='store_true', help='replace the run that the directory holds')
     add('--val_freq', type=natural, default=1, help='validate every N epochs; 0: never')
     add('--save_steps', type=natural, default=0, help='save last.pth every N steps; 0: each epoch')
     add('--save_freq', type=natural, default=0, help='keep a checkpoint every N epochs; 0: none')
-    add('--keep', type=natural, default=3, help='how many of those to keep; 0: all')
+    add('--keep', type=natural, default=3, help='number of those to keep; 0: all')
     add('--best_metric', default='', help='selects best.pth (default: first of --metrics)')
-    add('--early_stop', type=natural, default=0, help='N validations without gain end it; 0: off')
+    add('--early_stop', type=natural, default=0, help='stop after N validations without gain')
     return parser
 
 
@@ -129,7 +129,7 @@ def parse_test_args(parser):
     parse_common_args(parser)
     add = parser.add_argument_group('results').add_argument
     add('--result_dir', default='', help='default: <run>/<checkpoint>/<list>_<save_prefix>')
-    pictures = 'pictures of the N worst images and of N evenly spaced ones (without N: 8)'
+    pictures = 'write pictures of the N worst and N evenly spaced images; without N: 8'
     add('--save_viz', type=natural, nargs='?', const=8, default=0, metavar='N', help=pictures)
     add = parser.add_argument_group('drift since training').add_argument
     add('--use_snapshot', action='store_true', help="run the checkpoint's code, if you trust it")

@@ -44,8 +44,8 @@ def parse_predict_args(parser):
     add = parser.add_argument_group('prediction').add_argument
     add('images', nargs='*', metavar='IMAGES', help="files, directories, 'globs' or a list file")
     add('--output_dir', default='', help='default: <run>/<checkpoint>/predictions')
-    add('--overlay', action='store_true', help='write the prediction over the image, too')
-    add('--probs', action='store_true', help='write the probabilities of all classes, too')
+    add('--overlay', action='store_true', help='also write the prediction over the image')
+    add('--probs', action='store_true', help='also write the probabilities of all classes')
     add('--tile', type=natural, default=0, help='size of tiles of the full-size image; 0: none')
     add('--tile_overlap', type=natural, default=64, help='pixels that neighbouring tiles share')
     add('--tta', choices=['none', 'flip'], default='none', help='average with the mirrored image')

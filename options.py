@@ -81,7 +81,7 @@ def parse_common_args(parser):
     add = parser.add_argument_group('output').add_argument
     add('--save_prefix', type=run_name, default='pref', help='run name, appended to model_type')
     add('--print_freq', type=positive_int, default=50, help='steps between printed lines')
-    add('--viz_freq', type=positive_int, default=50, help='steps between TensorBoard pictures')
+    add('--viz_freq', type=positive_int, default=50, help='samples between TensorBoard pictures')
     return parser
 
 

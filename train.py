@@ -82,11 +82,11 @@ class Trainer:
             seed_step(self.args.seed, self.state.step)
             pred, losses = self.update(batch)
             self.state.count_step()
-            self.logger.record_scalars('train', losses)
-            self.logger.record_scalars('train', self.compute_metrics(pred, batch))
+            self.logger.record_scalars('train', losses | self.compute_metrics(pred, batch))
             if progress.is_due:
                 progress.show(loss=losses['loss'].item(), lr=self.scheduler.get_last_lr()[0])
-            self.viz_per_batch(i, pred, batch, split='train')
+            for sample in self.train_loader.pick_samples(i, pred, batch, self.args.viz_freq):
+                self.viz_per_batch(*sample, split='train')
             self.logger.record_scalars('speed', progress.measure())
             if self.state.is_step_due():
                 self.save()
@@ -137,7 +137,7 @@ class Trainer:
             self.logger.record_scalars('val', self.evaluator.eval(on_image))
 
     def viz_per_batch(self, i, pred, batch, pairs=None, split='val'):
-        """Sends the first sample of every viz_freq-th batch to TensorBoard."""
+        """Sends every viz_freq-th sample of a list to TensorBoard, the same ones each epoch."""
         if i % self.args.viz_freq == 0 and i < self.args.viz_freq * MAX_PICTURES:
             imgs = gen_imgs_to_write(pred, batch, self.args)
             self.logger.save_imgs(f'{split}/{i:04d}', imgs, self.state.epoch + 1, batch['name'][0])

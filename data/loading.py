@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 
 from utils.errors import UserError
 from utils.stop import SIGNALS
-from utils.torch_utils import mix_seed, seed_generators, to_device
+from utils.torch_utils import mix_seed, seed_generators, slice_batch, to_device
 
 MAX_TMPDIR = 75  # characters: of the 108 of a socket's path; with more, workers wait for ever
 OVERFIT_STEPS = 20  # per epoch of --overfit, however few its images are
@@ -55,15 +55,16 @@ class EpochSampler(Sampler):
     def __init__(self, num_samples, seed, shuffle, repeats=1):
         self.num_samples, self.seed, self.shuffle = num_samples, seed, shuffle
         self.repeats, self.epoch, self.start = repeats, 0, 0
+        self.order = np.tile(np.arange(num_samples), repeats)  # of the epoch's indices
 
     def __len__(self):
         return self.num_samples * self.repeats
 
     def __iter__(self):
-        order = np.tile(np.arange(self.num_samples), self.repeats)
+        self.order = np.tile(np.arange(self.num_samples), self.repeats)
         if self.shuffle:
-            order = np.random.default_rng((self.seed, self.epoch)).permutation(order)
-        return ((self.epoch, int(i)) for i in order[self.start :])
+            self.order = np.random.default_rng((self.seed, self.epoch)).permutation(self.order)
+        return ((self.epoch, int(i)) for i in self.order[self.start :])
 
 
 class Loader(DataLoader):
@@ -85,6 +86,14 @@ class Loader(DataLoader):
     def start_at(self, epoch, batch=0):
         """Chooses the epoch, from 1, and how many of its batches are left out."""
         self.sampler.epoch, self.sampler.start = epoch, batch * self.batch_size
+
+    def pick_samples(self, i, pred, batch, freq):
+        """Yields (index, output, batch of one) of the samples of the epoch's batch i whose index in
+        the dataset is a multiple of freq.
+        """
+        indices = self.sampler.order[i * self.batch_size : (i + 1) * self.batch_size]
+        for j in np.flatnonzero(indices % freq == 0):
+            yield int(indices[j]), pred[j : j + 1], slice_batch(batch, j, j + 1)
 
     def read_first(self):
         """The first sample, as a batch of one."""

@@ -198,11 +198,19 @@ def test_a_run_that_diverges_in_its_first_epoch_is_marked_and_ends_in_one_line(m
     assert '"status": "failed"' in (get_train_model_dir(args) / 'run.json').read_text()
 
 
-def test_pictures_are_made_each_viz_freq_steps(make_args, monkeypatch):
-    names = []
-    monkeypatch.setattr('train.Logger.save_imgs', lambda self, name, *_: names.append(name))
-    train(make_args('--epochs', 1, '--viz_freq', 2))
-    assert names == ['train/0000', 'val/0000', 'val/0002', 'val/0004']
+def test_pictures_are_those_of_every_viz_freq_th_sample_in_each_epoch(make_args, monkeypatch):
+    seen = []
+
+    def save_imgs(self, name, imgs, epoch, caption):
+        seen.append((epoch, name, caption))
+
+    monkeypatch.setattr('train.Logger.save_imgs', save_imgs)
+    train(make_args('--epochs', 2, '--viz_freq', 2))
+    shown = {f'train/{i:04d}': f'{i}.png' for i in (0, 2, 4, 6)}
+    shown |= {f'val/{i:04d}': f'{100 + i}.png' for i in (0, 2, 4)}
+    for epoch in (1, 2):
+        pictures = [(name, caption) for when, name, caption in seen if when == epoch]
+        assert sorted(pictures) == sorted(shown.items())
 
 
 def test_images_that_are_in_both_lists_are_counted(make_args, toy_list, capsys, tmp_path):

@@ -1,4 +1,4 @@
-"""Evaluator: the only loop without gradients. `python eval.py --load_model_path X` evaluates X."""
+"""Evaluator: the scores of a model on a list. `python eval.py --load_model_path X` evaluates X."""
 
 import sys
 from functools import partial
@@ -27,7 +27,7 @@ from utils.tracking.tracker import Tracker, run_snapshot, undo_on_error
 
 
 class Evaluator:
-    """Evaluates a model on args.val_list: during training, and from a checkpoint."""
+    """Evaluates a model on --val_list, during training and from a checkpoint."""
 
     def __init__(self, args, model):
         self.args, self.model = args, model
@@ -37,14 +37,14 @@ class Evaluator:
     @torch.no_grad()
     @repeatable_kernels()
     def eval(self, on_image=lambda i, pred, batch, pairs: None):
-        """{name: score} over the list; calls on_image for each image, a batch of one.
+        """{name: score} over the list; calls on_image for each image, as a batch of one.
 
-        Scores are taken image by image, so that they do not depend on --val_batch_size.
+        Losses and metrics see one image at a time, so that they do not depend on --val_batch_size.
         """
         self.model.eval()
         recorder, i = Recorder(), 0
         for batch in Progress(self.loader, 'val', self.args.print_freq):
-            seed_step(self.args.seed, i)  # for a model that is stochastic at evaluation
+            seed_step(self.args.seed, i)  # for a model that is stochastic in evaluation
             preds = self.step(batch)
             for j in range(len(preds)):
                 pred, sample = preds[j : j + 1], slice_batch(batch, j, j + 1)
@@ -57,38 +57,38 @@ class Evaluator:
 
     @torch.no_grad()
     def list_scores(self):
-        """The names of the scores, from the first sample: what cannot be evaluated is known now."""
+        """The names of the scores, from the first sample: a broken metric fails at the start."""
         self.model.eval()
         batch, recorder = self.loader.read_first(), Recorder()
         recorder.record_all(self.compute_pairs(self.step(batch), batch))
         return list(self.summarize(recorder))
 
     def compute_pairs(self, pred, batch):
-        """{name: (sum, count)} of the losses and metrics."""
+        """{name: (sum, count)} of the loss, its parts and the metrics."""
         losses = {name: (loss, 1) for name, loss in compute_loss(pred, batch, self.args).items()}
         return losses | self.compute_metrics(pred, batch)
 
     def step(self, batch):
-        """The model's output for a batch."""
+        """The forward pass: pred (N,C,...)."""
         return forward_batch(self.model, batch, self.args)
 
     def compute_metrics(self, pred, batch):
-        """{name: (sum, count)} of the metrics."""
+        """{score: (sum, count)} of --metrics."""
         return compute_metrics(pred, batch, self.args)
 
     def summarize(self, recorder):
-        """{name: score} of what a recorder holds."""
+        """{name: score} of a recorder's sums."""
         return summarize(recorder.summary(), self.class_names)
 
     def viz_per_batch(self, i, pred, batch, pairs, report):
-        """Adds image i to the report: its scores, and pictures of the --save_viz worst ones."""
+        """Adds image i to the report, with its scores; the report chooses which are drawn."""
         recorder = Recorder()
         recorder.record_all(pairs)
         report.add_image(i, pred, batch, self.summarize(recorder))
 
 
 def main(args, checkpoint):
-    """Prints what changed since training and the scores, writes the rest; returns the exit code."""
+    """Prints what changed since training and the scores, writes a report; returns the exit code."""
     if args.use_snapshot:
         return run_snapshot(args, checkpoint)
     set_up_torch(args)

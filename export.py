@@ -175,4 +175,4 @@ def get_input_shape(program):
 
 if __name__ == '__main__':
     with one_line_errors():
-        main(*get_test_args(parse_args=parse_export_args))
+        main(*get_test_args(None, parse_export_args, __doc__.partition('\n')[0]))

@@ -1,6 +1,7 @@
-"""The losses by name. To add one, write a function and add its line to LOSSES.
+"""The losses by name. To add one, write a function and add it to LOSSES, at the end of this file.
 
-Labels that are ignore_index or nan count nowhere.
+Labels that are ignore_index or nan are left out everywhere. In float labels 255, the default of
+--ignore_index, is a number like any other.
 """
 
 import torch
@@ -8,16 +9,18 @@ import torch.nn.functional as F
 
 from utils.errors import UserError, choose
 
-STRIP = 2**25  # numbers of a prediction that a loss works on at once
+STRIP = 2**25  # elements of a prediction that a loss works on at once: 128 MB as float32
 
 
 def compute_loss(pred, batch, args):
-    """{'loss': scalar to minimize, and its parts by name}, means over the batch."""
+    """{'loss': scalar to minimize, other names: scalars that are only plotted}, of the batch."""
     return choose(LOSSES, args.loss, 'loss', 'loss.py')(pred, batch, args)
 
 
 def ce(pred, batch, args):
-    """Cross entropy of (N,C,...) logits and (N,...) classes, mean over the valid pixels."""
+    """Cross entropy of (N,C,...) logits and (N,...) class indices: mean over the valid pixels, or
+    with --class_weights the weighted mean, as in torch.nn.functional.cross_entropy.
+    """
     check_channels(pred, 'ce')
     label, valid = batch['label'].long(), find_valid(batch['label'], args)
     weight = torch.tensor(args.class_weights, device=pred.device) if args.class_weights else None
@@ -30,9 +33,9 @@ def ce(pred, batch, args):
 
 
 def dice(pred, batch, args):
-    """One minus the soft Dice coefficient, mean over the classes that occur in the batch.
+    """One minus the soft Dice coefficient, mean over the classes that occur in the batch's labels.
 
-    Source: Milletari et al., "V-Net", 2016.
+    After Milletari et al., "V-Net", 2016, but without squares in the denominator.
     """
     check_channels(pred, 'dice')
     overlap, sizes, counts, dims = 0, 0, 0, (0, *range(2, pred.ndim))
@@ -54,27 +57,27 @@ def ce_dice(pred, batch, args):
 
 
 def bce(pred, batch, args):
-    """Binary cross entropy of one logit (N,1,...) and labels 0 or 1 (N,...)."""
+    """Binary cross entropy of one logit (N,1,...) and labels (N,...) 0 or 1."""
     pred, label, valid = match(pred, batch, args)
     losses = F.binary_cross_entropy_with_logits(pred, label, reduction='none')
     return {'loss': average(losses, valid)}
 
 
 def l1(pred, batch, args):
-    """Mean absolute error of numbers."""
+    """Mean absolute error."""
     pred, label, valid = match(pred, batch, args)
     return {'loss': average((pred - label).abs(), valid)}
 
 
 def mse(pred, batch, args):
-    """Mean squared error of numbers."""
+    """Mean squared error."""
     pred, label, valid = match(pred, batch, args)
     return {'loss': average((pred - label) ** 2, valid)}
 
 
 def cut_strips(pred, label):
-    """[(pred, label)] of strips of rows, one strip for a map of ordinary size. What a loss computes
-    on the way is as large as pred, which for a large map would fill the memory.
+    """[(pred, label)] in strips of rows of at most STRIP elements: it limits the memory of what a
+    loss computes on the way. What the backward pass needs is kept for all strips.
     """
     if pred.ndim != 4:
         return [(pred, label)]
@@ -84,14 +87,15 @@ def cut_strips(pred, label):
 
 def find_valid(label, args):
     """(N,...) bool: where a label is neither ignore_index nor nan."""
-    valid = label != args.ignore_index
-    return valid & ~label.isnan() if label.is_floating_point() else valid
+    if not label.is_floating_point():
+        return label != args.ignore_index
+    return ~label.isnan() & ((label != args.ignore_index) | (args.ignore_index == 255))
 
 
 def match(pred, batch, args):
-    """pred, label as float, and valid, all of one shape; label is 0 where it is not valid.
+    """(pred, label, valid) of one shape, float, float and bool; label is 0 where it is not valid.
 
-    pred may have one channel more, (N,1,...) for a label (N,...).
+    pred may be (N,1,...) for a label (N,...). UserError if the shapes differ otherwise.
     """
     label, valid = batch['label'], find_valid(batch['label'], args)
     if pred.ndim == label.ndim + 1 and pred.shape[1] == 1:
@@ -108,10 +112,11 @@ def average(losses, valid):
 
 
 def check_channels(pred, loss):
-    """UserError if there is a single class, whose cross entropy is always 0."""
+    """UserError for one channel, whose softmax is always 1."""
     if pred.shape[1] == 1:
         advice = 'count the background (--num_classes 2), or use --loss bce for one logit'
         raise UserError(f'--loss {loss} with --num_classes 1 learns nothing: {advice}')
 
 
 LOSSES = {'ce': ce, 'dice': dice, 'ce_dice': ce_dice, 'bce': bce, 'l1': l1, 'mse': mse}
+REGRESSION = {'l1', 'mse'}  # with these the output is numbers, not logits: see predict.py

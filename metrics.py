@@ -1,9 +1,10 @@
-"""The metrics by name. To add one, write a function and add its line to METRICS.
+"""The metrics by name. To add one, write a function and add it to METRICS, at the end of this file.
 
-A metric is a ratio of two sums, so that it can be added up over batches of any size: the function
-returns {score: (sum, count)}, both scalars or both (C,), one number per class; or (sum, count,
-finish), where finish turns the ratio into the score, as a square root does for RMSE. Labels that
-are ignore_index or nan count nowhere.
+A metric returns {score: (sum, count)}. Both are added up over all batches and divided at the end,
+so that a score does not depend on the batch size. They are scalars, or (C,) with one number per
+class: of 'iou' the mean over the classes that occur is reported too, as 'miou'. A third value,
+(sum, count, transform), is a function of the ratio, as the square root for RMSE. Labels are left
+out as in loss.py.
 """
 
 import math
@@ -15,12 +16,14 @@ from loss import find_valid, match
 from utils.classes import count_classes
 from utils.errors import UserError, choose
 
-# Of every score that was computed: whether 'higher' or 'lower' is better, and its finish.
-DIRECTIONS, FINISHES = {}, {}
+# Of every score that was computed: whether 'higher' or 'lower' is better; its transform, if any.
+DIRECTIONS, TRANSFORMS = {}, {}
 
 
 class Scored:
-    """A prediction and its batch, with what several metrics share computed once."""
+    """What a metric gets: `pred` (N,C,...), `batch` and `args`, and what several metrics share,
+    computed once.
+    """
 
     def __init__(self, pred, batch, args):
         self.pred, self.batch, self.args = pred, batch, args
@@ -29,16 +32,16 @@ class Scored:
     def confusion(self):
         """(C,C) int64 pixel counts, rows: label, columns: prediction; without ignored pixels.
 
-        One logit (N,1,...) means two classes: it is found where it is positive.
+        One logit (N,1,...) means two classes; class 1 is predicted where it is positive.
         """
         num_classes, label = count_classes(self.args), self.batch['label']
         if not holds_classes(self.pred, self.batch):
             expected = 'class indices (N,...) for pred (N,C,...)'
             got = f'{label.dtype} {tuple(label.shape)} for {tuple(self.pred.shape)}'
             raise UserError(f'acc, miou and mdice: expected {expected}, got {got}; see --metrics')
-        # Ignored pixels go to a row of their own, cut off below: cheaper than selecting the others.
+        # Ignored pixels are counted in an extra row, which is cut off: faster than masking them.
         row = torch.where(find_valid(label, self.args), label.int(), num_classes)
-        # argmax(1) takes nine times as long on a CPU
+        # max(1).indices, because argmax(1) takes nine times as long on a CPU
         column = self.pred[:, 0] > 0 if self.pred.shape[1] == 1 else self.pred.max(1).indices
         cell = (row * num_classes).add_(column).long().flatten()
         counts = torch.zeros((num_classes + 1) * num_classes, dtype=torch.long, device=cell.device)
@@ -48,7 +51,7 @@ class Scored:
     @property
     def class_counts(self):
         """Three (C,) pixel counts per class: true positives, labels, predictions. All are 0 for a
-        class that is ignored, which is so in no mean.
+        class that --ignore_index names, so that no mean includes it.
         """
         counts = self.confusion.diagonal(), self.confusion.sum(1), self.confusion.sum(0)
         kept = torch.arange(len(counts[0]), device=counts[0].device) != self.args.ignore_index
@@ -56,7 +59,7 @@ class Scored:
 
 
 def holds_classes(pred, batch):
-    """Whether a batch's labels are class indices (N,...) of pred (N,C,...)."""
+    """Whether labels are class indices (N,...) for pred (N,C,...)."""
     label = batch['label']
     return not label.is_floating_point() and label.ndim == pred.ndim - 1
 
@@ -66,33 +69,33 @@ def compute_metrics(pred, batch, args):
     scored, pairs = Scored(pred.detach(), batch, args), {}
     for name in args.metrics:
         function, direction = choose(METRICS, name, 'metrics', 'metrics.py')
-        for score, (sum, count, *finish) in function(scored).items():
-            DIRECTIONS[score], FINISHES[score] = direction, finish
-            pairs[score] = sum, count
+        for score, (total, count, *transform) in function(scored).items():
+            DIRECTIONS[score], TRANSFORMS[score] = direction, transform
+            pairs[score] = total, count
     return pairs
 
 
 def is_lower_better(score):
-    """Whether a score is better when lower: as its metric's line in METRICS says, and any loss."""
+    """Whether lower is better: what METRICS says of the score's metric; yes for any loss."""
     name = score.split('/')[0]
     default = 'lower' if name.startswith('loss') else 'higher'
     return DIRECTIONS.get(name, DIRECTIONS.get(name.removeprefix('m'), default)) == 'lower'
 
 
 def pixel_accuracy(scored):
-    """The share of pixels, or of images, with the right class."""
+    """Accuracy: the share of pixels (or images) whose class is right."""
     hits, labels, _ = scored.class_counts
     return {'acc': (hits.sum(), labels.sum())}
 
 
 def mean_iou(scored):
-    """Each class's intersection over union."""
+    """Intersection over union of each class; 'miou' is their mean."""
     hits, labels, predictions = scored.class_counts
     return {'iou': (hits, labels + predictions - hits)}
 
 
 def mean_dice(scored):
-    """Each class's Dice coefficient."""
+    """Dice coefficient (F1) of each class; 'mdice' is their mean."""
     hits, labels, predictions = scored.class_counts
     return {'dice': (2 * hits, labels + predictions)}
 
@@ -104,22 +107,22 @@ def l1_error(scored):
 
 
 def root_mean_squared_error(scored):
-    """Root of the mean squared error."""
+    """Square root of the mean squared error over all images."""
     pred, label, valid = match(scored.pred, scored.batch, scored.args)
     return {'rmse': (((pred - label) ** 2 * valid).sum(), valid.sum(), torch.sqrt)}
 
 
 def summarize(ratios, class_names):
-    """{name: number} from {name: number, or a list with one number per class}.
+    """{score: number} of {score: ratio, or a list of one ratio per class}.
 
-    The list 'val/iou' becomes 'val/miou', the mean over the classes that occur, and one
-    'val/iou/<class>' each.
+    The list 'val/iou' becomes 'val/miou', the mean over the classes that occur (not nan), and
+    'val/iou/<class>' for each class.
     """
     scores = {}
     for name, ratio in ratios.items():
         prefix, slash, own = name.rpartition('/')
-        for finish in FINISHES.get(own, []):
-            ratio = finish(torch.tensor(ratio, dtype=torch.float64)).tolist()
+        for transform in TRANSFORMS.get(own, []):
+            ratio = transform(torch.tensor(ratio, dtype=torch.float64)).tolist()
         if not isinstance(ratio, list):
             scores[name] = ratio
             continue

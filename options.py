@@ -1,4 +1,4 @@
-"""Every option. No torch here: `--help` and a mistyped option answer at once."""
+"""Every option. torch is not imported here, so that `--help` answers at once."""
 
 import os
 from argparse import Namespace
@@ -10,22 +10,26 @@ from utils.errors import UserError, one_line_errors
 from utils.registry import check_names, list_names
 from utils.tracking.run_dir import get_test_result_dir, get_train_model_dir  # noqa: F401
 
-# What kind each option is; a new one goes into one row. A 'result' option decides what is computed
-# in training and evaluation; a 'training' option how training goes, fast_dev_run evaluation too.
+# The kinds of options. A new option's name is added to one row.
+#   result    what is computed; taken from the checkpoint in evaluation, and a change is drift
+#   training  how training goes; a change is drift too
+#   file      the data; taken from the checkpoint, and compared by content
+#   view      what evaluation prints, how fast it is; taken from the checkpoint
+#   command, name, action: never taken from a checkpoint; action not from args.txt either
 KINDS = {
     'result': 'model_type data_type img_size num_classes label_values ignore_index loss '
     'class_weights seed deterministic amp channels_last compile overfit',
     'training': 'batch_size epochs accum ema optimizer lr momentum beta weight_decay clip_grad '
     'scheduler warmup lr_step lr_decay best_metric early_stop fast_dev_run',
     'file': 'train_list val_list data_root class_names',
-    'view': 'num_workers val_batch_size metrics',  # how fast evaluation is, and what it shows
+    'view': 'num_workers val_batch_size metrics',
     'command': 'load_model_path load_not_strict pretrained gpus print_freq viz_freq result_dir '
     'save_viz use_snapshot strict_drift skip_check val_freq save_freq save_steps keep',
     'name': 'save_prefix model_dir',
-    'action': 'resume allow_changes replay overwrite',  # decided anew each time: not in args.txt
+    'action': 'resume allow_changes replay overwrite',
 }
-# What --resume may change: never, only with --allow_changes, or from the next step on. The other
-# options change freely; the training list is compared by its content, --ema may not start or end.
+# Options that --resume refuses to change, or refuses without --allow_changes, or applies from the
+# next step on; others change freely. --ema cannot be switched on or off.
 RESUMED = {
     'impossible': 'model_type num_classes optimizer',
     'refused': 'data_type img_size label_values ignore_index loss class_weights seed amp overfit '
@@ -40,48 +44,49 @@ def list_options(*kinds):
     return tuple(name for kind in kinds for name in KINDS[kind].split())
 
 
-# What eval.py takes over from a checkpoint: nothing that acts or says where files are written.
 INHERITED = list_options('result', 'file', 'view')
-COMPARED = list_options('result', 'training')  # a change may change scores, which is drift
+COMPARED = list_options('result', 'training')
 
 
 def parse_common_args(parser):
     """Adds what training and evaluation share."""
     add = parser.add_argument_group('model').add_argument
     add('--model_type', default='base_model', help=list_names('model_type'))
-    add('--load_model_path', default='', help='checkpoint to fine-tune or to run')
-    add('--load_not_strict', action='store_true', help='load matching tensors, report the rest')
+    add('--load_model_path', default='', help='checkpoint to fine-tune, evaluate or run')
+    add('--load_not_strict', action='store_true', help='load what matches, report the rest')
     add = parser.add_argument_group('data').add_argument
     add('--data_type', default='list', help=list_names('data_type'))
-    add('--val_list', default='', help='list file to validate on, one "image label" per line')
+    add('--val_list', default='', help='validation list, one "image label" per line; required')
     add('--data_root', default='', help="directory of a list's paths (default: the list's own)")
-    add('--img_size', type=positive_int, nargs=2, metavar=('H', 'W'), help='resize to this size')
-    add('--num_classes', type=positive_int, help='number of classes')
+    size = "size of the model's input (default: that of each image)"
+    add('--img_size', type=positive_int, nargs=2, metavar=('H', 'W'), help=size)
+    add('--num_classes', type=positive_int, help='output channels, 1 for one logit; required')
     stored = 'stored values of class 0, 1, ...: 0 255, or pairs 7:0 8:1; others are ignored'
     add('--label_values', nargs='+', metavar='V', help=stored)
-    add('--ignore_index', type=int, default=255, help='label value that is ignored')
+    add('--ignore_index', type=int, default=255, help='label value left out of loss and metrics')
     add('--class_names', default='', help='file with one class per line: name, or name R G B')
-    add('--num_workers', type=natural, default=2, help='DataLoader workers (0: main process)')
-    add('--val_batch_size', type=positive_int, default=1, help='batch size of validation')
-    add = parser.add_argument_group('scores').add_argument
+    add('--num_workers', type=natural, default=2, help='DataLoader workers; 0: main process')
+    add('--val_batch_size', type=positive_int, default=1, help='no effect on scores')
+    add = parser.add_argument_group('loss and metrics').add_argument
     add('--loss', default='ce', help=list_names('loss'))
     add('--class_weights', type=not_negative, nargs='+', metavar='W', help='of ce, one per class')
     names = list_names('metrics')
     add('--metrics', nargs='+', default=['miou', 'acc', 'mdice'], help=names)
     add = parser.add_argument_group('machine').add_argument
-    add('--gpus', type=natural, nargs='*', help='omit for first GPU or CPU; `--gpus` alone: CPU')
+    add('--gpus', type=natural, nargs='*', help='none: CPU; several: DataParallel (default: first)')
     add('--seed', type=seed, default=0, help='random seed')
-    add('--deterministic', action='store_true', help='deterministic GPU kernels; slower')
+    add('--deterministic', action='store_true', help='deterministic kernels if any; slower')
     add('--amp', choices=['off', 'bf16', 'fp16'], default='off', help='mixed precision')
     add('--channels_last', action='store_true', help='channels-last memory format')
     add('--compile', action='store_true', help='torch.compile: slow start, faster steps')
     add = parser.add_argument_group('debugging').add_argument
-    add('--fast_dev_run', action='store_true', help='2 train and 2 val batches, separate directory')
-    add('--overfit', type=natural, default=0, help='train on N images until they are learned')
+    add('--fast_dev_run', action='store_true', help='2 train and 2 val batches, own directory')
+    overfit = 'train and validate on the first N training images until the score is 0.95; 0: off'
+    add('--overfit', type=natural, default=0, metavar='N', help=overfit)
     add = parser.add_argument_group('output').add_argument
-    add('--save_prefix', type=run_name, default='pref', help='run name, appended to model_type')
-    add('--print_freq', type=positive_int, default=50, help='steps between printed lines')
-    add('--viz_freq', type=positive_int, default=50, help='samples between TensorBoard pictures')
+    add('--save_prefix', type=run_name, default='pref', help='suffix of the output directory')
+    add('--print_freq', type=positive_int, default=50, help='steps between lines, 10 s at most')
+    add('--viz_freq', type=positive_int, default=50, help='samples between pictures, 8 at most')
     return parser
 
 
@@ -89,38 +94,38 @@ def parse_train_args(parser):
     """Adds what only training needs to the common options."""
     parse_common_args(parser)
     add = parser.add_argument_group('training').add_argument
-    add('--train_list', default='', help='list file to train on, one "image label" per line')
+    add('--train_list', default='', help='training list, one "image label" per line; required')
     add('--skip_check', action='store_true', help='do not check the lists before training')
     add('--batch_size', type=positive_int, default=8, help='images per optimizer step, all GPUs')
     add('--epochs', type=positive_int, default=20, help='passes over the training list')
-    add('--accum', type=positive_int, default=1, help='micro-batches per optimizer step')
-    add('--ema', type=fraction, default=0.0, help='decay of averaged weights; 0: off')
+    add('--accum', type=positive_int, default=1, help='micro-batches that a batch is split into')
+    add('--ema', type=fraction, default=0.0, help='decay of averaged weights to validate; 0: off')
     add('--pretrained', action='store_true', help="torchvision's backbone weights (downloads)")
     add = parser.add_argument_group('optimizer').add_argument
     add('--optimizer', choices=['adamw', 'adam', 'sgd'], default='adamw', help='update rule')
     add('--lr', type=positive, default=3e-3, help='learning rate after warmup')
-    add('--momentum', type=fraction, default=0.9, help='momentum of sgd, first beta of adam')
-    add('--beta', type=fraction, default=0.999, help='second beta of adam')
-    add('--weight-decay', '--wd', type=not_negative, default=1e-4, help='weight decay')
+    add('--momentum', type=fraction, default=0.9, help='momentum of sgd, first beta of adam(w)')
+    add('--beta', type=fraction, default=0.999, help='second beta of adam(w)')
+    add('--weight_decay', '--weight-decay', '--wd', type=not_negative, default=1e-4, help='decay')
     add('--clip_grad', type=not_negative, default=0.0, help='maximum gradient norm; 0: no limit')
     kinds = ['none', 'cosine', 'poly', 'step']
     add('--scheduler', choices=kinds, default='cosine', help='learning-rate schedule')
-    add('--warmup', type=not_negative, default=0.0, help='epochs of linear warmup from 0')
-    add('--lr_step', type=positive_int, default=30, help='scheduler step: epochs between decays')
-    add('--lr_decay', type=positive, default=0.1, help='scheduler step: factor of each decay')
+    add('--warmup', type=not_negative, default=0.0, help='epochs of linear warmup, such as 0.5')
+    add('--lr_step', type=positive_int, default=30, help='epochs between decays of step')
+    add('--lr_decay', type=positive, default=0.1, help='factor of each decay of step')
     add = parser.add_argument_group('run').add_argument
     add('--model_dir', default='', help='default: checkpoints/<model_type>_<save_prefix>')
     add('--resume', action='store_true', help='continue from the newest checkpoint, if any')
     add('--allow_changes', action='store_true', help='with --resume: accept changed options')
-    replay = 'run one batch of a run again; prints its files, losses and gradients'
+    replay = 'run one batch of this run again; print its files, losses and gradient norms'
     add('--replay', type=positive_int, nargs=2, metavar=('EPOCH', 'BATCH'), help=replay)
-    add('--overwrite', action='store_true', help='replace the run that the directory holds')
+    add('--overwrite', action='store_true', help='replace the run in the directory')
     add('--val_freq', type=natural, default=1, help='validate every N epochs; 0: never')
-    add('--save_steps', type=natural, default=0, help='save last.pth every N steps; 0: each epoch')
-    add('--save_freq', type=natural, default=0, help='keep a checkpoint every N epochs; 0: none')
-    add('--keep', type=natural, default=3, help='number of those to keep; 0: all')
-    add('--best_metric', default='', help='selects best.pth (default: first of --metrics)')
-    add('--early_stop', type=natural, default=0, help='stop after N validations without gain')
+    add('--save_steps', type=natural, default=0, help='also save last.pth every N steps; 0: off')
+    add('--save_freq', type=natural, default=0, help='keep a checkpoint every N epochs; 0: off')
+    add('--keep', type=natural, default=3, help='how many of those to keep; 0: all')
+    add('--best_metric', default='', help='score that selects best.pth (default: first metric)')
+    add('--early_stop', type=natural, default=0, help='validations without a better score; 0: off')
     return parser
 
 
@@ -129,28 +134,28 @@ def parse_test_args(parser):
     parse_common_args(parser)
     add = parser.add_argument_group('results').add_argument
     add('--result_dir', default='', help='default: <run>/<checkpoint>/<list>_<save_prefix>')
-    pictures = 'write pictures of the N worst and N evenly spaced images; without N: 8'
+    pictures = 'pictures of the N worst and of N evenly spaced images; without N: 8'
     add('--save_viz', type=natural, nargs='?', const=8, default=0, metavar='N', help=pictures)
-    add = parser.add_argument_group('drift since training').add_argument
+    add = parser.add_argument_group('changes since training').add_argument
     add('--use_snapshot', action='store_true', help="run the checkpoint's code, if you trust it")
-    add('--strict_drift', action='store_true', help='exit code 3 if scores may have changed')
+    add('--strict_drift', action='store_true', help='exit with code 3 if scores may have changed')
     return parser
 
 
 def get_train_args(argv=None):
-    """The options of train.py; a mistake ends the program in one line and exit code 2."""
+    """The options of train.py. A mistake ends the program with one line and exit code 2."""
     with one_line_errors():
         parser = parse_train_args(Parser(description='Train a model.'))
         return prepare_train_args(parser.parse_args(argv))
 
 
-def get_test_args(argv=None, parse_args=parse_test_args):
-    """The options of eval.py, or of another program that runs a checkpoint, and its content.
+def get_test_args(argv=None, parse_args=parse_test_args, description='Evaluate a checkpoint.'):
+    """(args, content of the checkpoint) of eval.py, or of another program that runs a checkpoint.
 
-    An option that is not typed comes from the checkpoint if it is in INHERITED.
+    The options in INHERITED that are not given on the command line come from the checkpoint.
     """
     with one_line_errors():
-        parser = parse_args(Parser(description='Run a checkpoint.'))
+        parser = parse_args(Parser(description=description))
         typed = parser.parse_typed(argv)
         if not typed.get('load_model_path'):
             raise UserError('give --load_model_path: the checkpoint to run')
@@ -168,7 +173,7 @@ def get_test_args(argv=None, parse_args=parse_test_args):
 
 
 def prepare_train_args(args):
-    """Checks what a single option cannot know; returns args with the blanks filled in."""
+    """Checks options against each other; returns args with the dependent ones set."""
     if not args.train_list:
         raise UserError('give --train_list; `python -m data.shapes data/demo` draws a demo dataset')
     args.resume = args.resume or bool(args.replay)
@@ -187,7 +192,7 @@ def prepare_train_args(args):
 
 
 def prepare_test_args(args):
-    """Checks what a single option cannot know, for training too; returns args. Imports torch."""
+    """The same checks for training and evaluation; returns args. Imports torch."""
     from data.labels import check_label_values
     from utils.torch_utils import select_device
 
@@ -206,8 +211,8 @@ def prepare_test_args(args):
 
 
 def save_args(args, save_dir, parse_args=parse_train_args):
-    """Writes save_dir/args.txt, which `@args.txt` reads back to the same options; returns
-    {name: text} of those that are not at their defaults.
+    """Writes save_dir/args.txt, which `@args.txt` reads back; returns {name: text} of the options
+    that are not at their defaults.
     """
     path = Path(save_dir) / 'args.txt'
     train = f'train.py @{path} --model_dir {save_dir}_again'

@@ -14,6 +14,7 @@ from torch.utils.data import Dataset
 from data.data_entry import DATASETS
 from data.image_files import find_images
 from data.loading import make_loader
+from loss import REGRESSION
 from model.model_entry import forward_batch, select_model
 from options import get_test_args, parse_common_args
 from utils.arg_types import natural
@@ -34,8 +35,6 @@ from utils.viz import (
     mix,
     write_img,
 )
-
-NUMBERS = {'l1', 'mse', 'rmse'}  # losses and metrics of a model whose outputs are no classes
 
 
 def parse_predict_args(parser):
@@ -107,27 +106,24 @@ def predict_batch(args, model, batch):
     pred = step(batch)
     if args.tta == 'none':
         return pred
-    if pred.ndim == 2 and is_numbers(args):
+    if pred.ndim != 4 and args.loss in REGRESSION:
         raise UserError('--tta flip: the numbers of a mirrored image may differ, as points do')
     mirrored = step(batch | {'img': batch['img'].flip(-1)})
     return (pred + (mirrored.flip(-1) if pred.ndim == 4 else mirrored)) / 2
 
 
-def is_numbers(args):
-    """Whether a model's outputs are numbers, by its loss and metrics; else they are classes."""
-    return bool(NUMBERS & {args.loss, *args.metrics})
-
-
 def write_prediction(pred, batch, args, path):
-    """Writes an image's prediction beside `path`, which has no suffix; returns its line of
+    """Writes an image's prediction to files named `path` and a suffix; returns its row of
     predictions.csv, {} for a map. Edit it for a task of your own.
 
-    `pred` is (C,H,W) or (C,) float32, `batch` a batch of one.
+    `pred` is float32: (C,H,W) or (C,), logits or, if the loss is in REGRESSION, numbers; (K,2) are
+    points. `batch` is a batch of one.
     """
-    if pred.ndim == 1:
-        return get_numbers(pred) if is_numbers(args) else get_class(pred, args)
-    if is_numbers(args):
-        write_bytes(f'{path}.npy', encode_npy(pred[0]))
+    is_numbers = args.loss in REGRESSION
+    if pred.ndim < 3:
+        return get_numbers(pred) if is_numbers or pred.ndim == 2 else get_class(pred, args)
+    if is_numbers:
+        write_bytes(f'{path}.npy', encode_npy(pred[0] if len(pred) == 1 else pred))
         picture = map_colours(pred[0], float(np.nanmin(pred)), float(np.nanmax(pred)))
     else:
         classes, palette = np.asarray(find_classes(pred)), get_palette(args)
@@ -137,13 +133,13 @@ def write_prediction(pred, batch, args, path):
         picture = label2rgb(classes, palette)
     if args.overlay:
         img = batch['full_img'][0].numpy(force=True)
-        write_img(f'{path}_overlay.png', picture if is_numbers(args) else mix(img, picture))
+        write_img(f'{path}_overlay.png', picture if is_numbers else mix(img, picture))
     return {}
 
 
 def get_numbers(pred):
-    """{'value_0': number, ...} of (C,) numbers."""
-    return {f'value_{i}': f'{value:.6g}' for i, value in enumerate(pred)}
+    """{'value_0': text, ...} of numbers."""
+    return {f'value_{i}': f'{value:.6g}' for i, value in enumerate(pred.ravel())}
 
 
 def get_class(pred, args):
@@ -198,4 +194,4 @@ def main(args, checkpoint):
 if __name__ == '__main__':
     STOP.catch_signals()
     with one_line_errors(), STOP.with_undo():
-        sys.exit(main(*get_test_args(parse_args=parse_predict_args)))
+        sys.exit(main(*get_test_args(None, parse_predict_args, __doc__.partition('\n')[0])))

@@ -21,37 +21,35 @@ from utils.checkpoint import load_checkpoint
 from utils.console import TRAIN_LOG, Console
 from utils.errors import one_line_errors
 from utils.logger import Logger
-from utils.optim import select_average, select_optimizer, select_scaler, select_scheduler
+from utils.optim import select_ema, select_optimizer, select_scaler, select_scheduler
 from utils.replay import replay
 from utils.resume import find_newest, get_state, load_state
 from utils.torch_utils import seed_step, set_up_torch, split_batch
 from utils.tracking.tracker import Tracker, claim_run
 from utils.train_state import TrainState
-from utils.viz import gen_imgs_to_write
+from utils.viz import MAX_PICTURES, gen_imgs_to_write
 from utils.weights import unwrap
-
-MAX_PICTURES = 8  # per epoch and list in TensorBoard
 
 
 class Trainer:
-    """Trains args.model_type on args.train_list and validates it on args.val_list."""
+    """Trains --model_type on --train_list and validates it on --val_list."""
 
     def __init__(self, args):
         set_up_torch(args)
         self.args, self.model_dir = args, get_train_model_dir(args)
         resumed = find_newest(args, self.model_dir, RESUMED)
         self.train_loader = select_train_loader(args)
-        parent = load_checkpoint(args.load_model_path) if args.load_model_path else None
-        self.model = select_model(args, parent)
-        self.average, self.scaler = select_average(self.model, args), select_scaler(args)
+        initial = load_checkpoint(args.load_model_path) if args.load_model_path else None
+        self.model = select_model(args, initial)
+        self.ema, self.scaler = select_ema(self.model, args), select_scaler(args)
         self.optimizer = select_optimizer(self.model, args)
         self.scheduler = select_scheduler(self.optimizer, args, len(self.train_loader))
-        self.evaluator = Evaluator(args, self.average.module)
+        self.evaluator = Evaluator(args, self.ema.module)
         check_data(args, self.train_loader.samples, self.evaluator.loader.samples)
         self.state = TrainState(args, self.evaluator.list_scores())
         self.logger = Logger(self.model_dir, self.evaluator.class_names)
         self.console = Console(args, self.model_dir)
-        self.tracker = Tracker(args, self.evaluator, COMPARED, self.train_loader, parent)
+        self.tracker = Tracker(args, self.evaluator, COMPARED, self.train_loader, initial)
         if resumed:
             load_state(self, resumed)
 
@@ -61,7 +59,8 @@ class Trainer:
             self.tracker.mark_finished(self.state)
             return self.console.list_footer(self.state)
         with self.tracker.open(self.state), self.logger.open(self.state.epoch), STOP.after_step():
-            self.console.print_header(self, save_args(self.args, self.model_dir))
+            changed = save_args(self.args, self.model_dir)
+            self.console.print_header(self, changed)
             if not self.state.step:
                 self.logger.save_args(vars(self.args))
                 self.save()  # a full disk is noticed before the first step
@@ -74,19 +73,21 @@ class Trainer:
         return self.console.list_footer(self.state)
 
     def train_per_epoch(self, epoch):
-        """Changes the weights once per batch and records losses, metrics and speed."""
+        """One optimizer step per batch; records losses, metrics, learning rate and speed."""
         self.model.train()
         self.train_loader.start_at(epoch, self.state.batch)
         progress = self.console.follow(self.train_loader, epoch, self.state.batch)
         for i, batch in enumerate(progress, self.state.batch):
             seed_step(self.args.seed, self.state.step)
+            lr = self.scheduler.get_last_lr()[0]
             pred, losses = self.update(batch)
             self.state.count_step()
             self.logger.record_scalars('train', losses | self.compute_metrics(pred, batch))
             if progress.is_due:
-                progress.show(loss=losses['loss'].item(), lr=self.scheduler.get_last_lr()[0])
+                progress.show(loss=losses['loss'].item(), lr=lr)
             for sample in self.train_loader.pick_samples(i, pred, batch, self.args.viz_freq):
                 self.viz_per_batch(*sample, split='train')
+            self.logger.record_scalar('lr', lr)
             self.logger.record_scalars('speed', progress.measure())
             if self.state.is_step_due():
                 self.save()
@@ -99,11 +100,11 @@ class Trainer:
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.scheduler.step()
-        self.average.update_parameters(unwrap(self.model))
+        self.ema.update_parameters(unwrap(self.model))
         return pred, losses
 
     def compute_gradients(self, batch):
-        """Forward and backward; returns pred (N,C,...) and {name: loss or gradient norm}."""
+        """Forward and backward pass of each micro-batch; returns the same as `update`."""
         preds, losses = [], {}
         self.optimizer.zero_grad()
         for part, share in split_batch(batch, self.args.accum):
@@ -119,11 +120,11 @@ class Trainer:
         return torch.cat(preds) if len(preds) > 1 else preds[0], losses
 
     def step(self, batch):
-        """The model's output for a batch."""
+        """The forward pass: pred (N,C,...)."""
         return forward_batch(self.model, batch, self.args)
 
     def compute_metrics(self, pred, batch):
-        """{name: (sum, count)} of the metrics."""
+        """{score: (sum, count)} of --metrics."""
         return compute_metrics(pred, batch, self.args)
 
     def val_per_epoch(self, epoch):
@@ -144,7 +145,6 @@ class Trainer:
 
     def finish_epoch(self, epoch):
         """Writes the epoch's curves and checkpoints, and prints its scores."""
-        self.logger.record_scalar('lr', self.optimizer.param_groups[0]['lr'])
         scores = self.logger.save_curves(epoch)
         if self.state.finish_epoch(scores):
             self.logger.save_best(epoch, self.state.best['scores'])

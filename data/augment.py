@@ -1,4 +1,4 @@
-"""Transforms of an image and its label map together: (H,W,3) uint8 RGB and (H,W) in and out.
+"""Random transforms of an image (H,W,3), uint8 RGB or normalised float, and its label map (H,W).
 
 They use `random`, which is seeded for each sample of each epoch.
 """
@@ -10,21 +10,21 @@ import numpy as np
 
 
 def augment_pair(img, label, size, ignore_index):
-    """Another crop, side and light each epoch, at (H,W) `size`."""
+    """Both at (H,W) `size`, with a random crop, flip and brightness."""
     img, label = random_scale_crop(img, label, size, ignore_index)
     img, label = random_flip(img, label)
     return random_light(img), label
 
 
 def augment_image(img, size):
-    """The same for an image whose label does not depend on place, such as a class."""
+    """The same for an image alone, whose label is a class."""
     return augment_pair(img, np.zeros(img.shape[:2], np.uint8), size, 0)[0]
 
 
 def random_scale_crop(img, label, size, ignore_index, smallest=0.85, largest=1.25):
     """Resizes to `size` times a random scale, then cuts or pads to `size` at a random place.
 
-    Padding is ignored: its label is ignore_index, or nan for floats.
+    Padding is grey, 0 in a normalised float image; its label is ignore_index, nan for floats.
     """
     scale = random.uniform(smallest, largest)
     scaled = [round(side * scale) for side in size]
@@ -33,7 +33,8 @@ def random_scale_crop(img, label, size, ignore_index, smallest=0.85, largest=1.2
     if any(missing):
         top, left = random.randint(0, missing[0]), random.randint(0, missing[1])
         border = (top, missing[0] - top, left, missing[1] - left, cv2.BORDER_CONSTANT)
-        img = cv2.copyMakeBorder(img, *border, value=(128, 128, 128))
+        grey = 128 if img.dtype == np.uint8 else 0
+        img = cv2.copyMakeBorder(img, *border, value=(grey, grey, grey))
         ignored = np.nan if label.dtype.kind == 'f' else ignore_index
         label = cv2.copyMakeBorder(label, *border, value=ignored)
     top = random.randint(0, img.shape[0] - size[0])
@@ -43,12 +44,16 @@ def random_scale_crop(img, label, size, ignore_index, smallest=0.85, largest=1.2
 
 
 def random_flip(img, label):
-    """Mirrored left to right, half of the time."""
+    """Both mirrored left to right, half of the time."""
     return (img[:, ::-1], label[:, ::-1]) if random.random() < 0.5 else (img, label)
 
 
 def random_light(img, contrast=0.15, brightness=15):
-    """Contrast around middle grey within +-`contrast`, then brightness within +-`brightness`."""
+    """Contrast around middle grey within +-`contrast`, then brightness within +-`brightness`; a
+    float image, which is normalised already, stays as it is.
+    """
+    if img.dtype != np.uint8:
+        return img
     gain = 1 + random.uniform(-contrast, contrast)
     shift = random.uniform(-brightness, brightness)
     table = (np.arange(256) - 128) * gain + 128 + shift

@@ -16,7 +16,7 @@ from options import get_test_args, get_train_args
 from train import Trainer, main
 from utils.checkpoint import load_checkpoint
 from utils.errors import UserError, one_line_errors
-from utils.optim import select_average
+from utils.optim import select_ema
 from utils.weights import get_weights, load_match_dict
 
 SIZE = 48, 64
@@ -368,7 +368,7 @@ def test_averaged_weights_follow_quickly_at_first(base):
     args = base.args('--ema', 0.999)
     model = torch.nn.Linear(1, 1, bias=False)
     model.weight.data.fill_(0)
-    average = select_average(model, args)
+    average = select_ema(model, args)
     for _ in range(40):
         model.weight.data.fill_(1)
         average.update_parameters(model)

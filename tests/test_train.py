@@ -116,10 +116,15 @@ def test_validation_does_not_change_what_is_learned(make_args, options):
 def test_lr_falls_as_the_scheduler_says(make_args):
     cosine = train(make_args('--lr', 0.1, '--scheduler', 'cosine', '--epochs', 4, run='cosine'))
     lrs = [float(row['lr']) for row in read_log(cosine.args)]
-    expected = [0.05 * (1 + math.cos(math.pi * epoch / 4)) for epoch in (1, 2, 3, 4)]
-    assert lrs == pytest.approx(expected, abs=1e-6)
+    num_steps = len(cosine.train_loader)
+    steps = [[epoch + i / num_steps for i in range(num_steps)] for epoch in range(4)]
+    expected = [
+        sum(0.05 * (1 + math.cos(math.pi * x / 4)) for x in epoch) / num_steps for epoch in steps
+    ]
+    assert lrs == pytest.approx(expected, abs=1e-6)  # means over the steps of each epoch
     warm = make_args('--lr', 0.1, '--scheduler', 'none', '--warmup', 2, run='warm')
-    assert [float(row['lr']) for row in read_log(train(warm).args)] == pytest.approx([0.075, 0.1])
+    lrs = [float(row['lr']) for row in read_log(train(warm).args)]
+    assert lrs == pytest.approx([0.0375, 0.0875])
 
 
 def test_a_clipped_gradient_moves_the_weights_less(make_args):

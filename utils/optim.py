@@ -1,4 +1,4 @@
-"""What changes the weights: optimizer, learning-rate schedule, gradient scaler, average."""
+"""Optimizer, learning-rate schedule, gradient scaler and averaged weights (EMA)."""
 
 import math
 
@@ -10,7 +10,7 @@ from utils.weights import unwrap
 
 
 def select_optimizer(model, args):
-    """The optimizer of --optimizer over every parameter that requires a gradient."""
+    """The optimizer of --optimizer, for every parameter that requires a gradient."""
     weights = [p for p in model.parameters() if p.requires_grad]
     common = {'lr': args.lr, 'weight_decay': args.weight_decay}
     if args.optimizer == 'sgd':
@@ -20,7 +20,7 @@ def select_optimizer(model, args):
 
 
 def select_scheduler(optimizer, args, steps_per_epoch):
-    """A learning-rate scheduler that is stepped once per optimizer step."""
+    """The learning-rate scheduler of --scheduler, which is stepped once per optimizer step."""
     warmup_steps = round(args.warmup * steps_per_epoch)
     num_steps = max(args.epochs * steps_per_epoch - warmup_steps, 1)
 
@@ -39,8 +39,8 @@ def select_scheduler(optimizer, args, steps_per_epoch):
 
 
 def apply_changes(optimizer, scheduler, stored, args, num_steps):
-    """Lets options that differ from those in `stored` act on a restored optimizer and scheduler,
-    whose position is now `num_steps`.
+    """Applies options that differ from `stored` to a restored optimizer and scheduler, which is
+    `num_steps` optimizer steps far.
     """
     before, ratio = optimizer.param_groups[0]['lr'], args.lr / stored.get('lr', args.lr)
     changed = {n for n in ('weight_decay', 'momentum', 'beta') if stored.get(n) != vars(args)[n]}
@@ -74,14 +74,14 @@ def select_scaler(args):
     return torch.amp.GradScaler(select_device(args).type, enabled=args.amp == 'fp16')
 
 
-def select_average(model, args):
+def select_ema(model, args):
     """The averaged weights of --ema: `.module` is the network to evaluate.
 
     The decay is smaller in the first steps, so that a short run does not average random weights.
     """
     model = unwrap(model)
     if not args.ema:
-        return NoAverage(model)
+        return NoEma(model)
 
     def average(averaged, current, num_averaged):
         decay = min(args.ema, (1 + int(num_averaged)) / (10 + int(num_averaged)))
@@ -90,8 +90,8 @@ def select_average(model, args):
     return AveragedModel(model, multi_avg_fn=average, use_buffers=True)
 
 
-class NoAverage:
-    """No-op replacement of AveragedModel if no weights are averaged."""
+class NoEma:
+    """Stands for AveragedModel without --ema."""
 
     def __init__(self, module):
         self.module = module

@@ -34,7 +34,7 @@ def get_state(trainer, scores):
     """The dict that a checkpoint holds: tensors and plain types only."""
     return {
         'model': unwrap(trainer.model).state_dict(),
-        'ema': trainer.average.module.state_dict(),  # without --ema the same tensors, stored once
+        'ema': trainer.ema.module.state_dict(),  # without --ema the same tensors, stored once
         **{name: getattr(trainer, name).state_dict() for name in STATEFUL},
         'args': vars(trainer.args),
         'metrics': scores,
@@ -50,8 +50,8 @@ def load_state(trainer, resumed):
     stored = checkpoint.get('args', {})
     with explain_mismatch(resumed.path):
         unwrap(trainer.model).load_state_dict(checkpoint['model'])
-        trainer.average.module.load_state_dict(checkpoint['ema'])
-        trainer.average.n_averaged.fill_(checkpoint['step'])
+        trainer.ema.module.load_state_dict(checkpoint['ema'])
+        trainer.ema.n_averaged.fill_(checkpoint['step'])
         for name in STATEFUL:
             if checkpoint.get(name):  # the scaler of a run without fp16 has {}
                 getattr(trainer, name).load_state_dict(checkpoint[name])

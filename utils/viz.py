@@ -13,6 +13,7 @@ from utils.torch_utils import denormalize
 
 WRONG, RIGHT, IGNORED, MISSING = (220, 50, 40), (235, 235, 235), (70, 80, 110), (0, 0, 0)
 LABEL_COLOUR, PRED_COLOUR = (60, 200, 60), WRONG  # of points and captions
+MAX_PICTURES = 8  # per epoch and list in TensorBoard
 MIN_HEIGHT = 240  # pixels: what is smaller is enlarged
 LEGEND_WIDTH, LINE_HEIGHT = 150, 18
 

@@ -33,8 +33,8 @@ class Tracker:
     compared with those of a checkpoint.
     """
 
-    def __init__(self, args, evaluator, compared, train_loader=None, parent=None):
-        """`compared` are the names of options whose change is drift, `parent` the checkpoint that
+    def __init__(self, args, evaluator, compared, train_loader=None, initial=None):
+        """`compared` are the names of options whose change is drift, `initial` the checkpoint that
         training starts from. Nothing is written before `open`.
         """
         self.args, self.evaluator, self.compared = args, evaluator, compared
@@ -47,9 +47,9 @@ class Tracker:
         self.provenance = get_provenance(datasets)
         self.code = CODE | sources.read_imported(CODE)
         self.sample = digest_sample(evaluator.loader.dataset[0, 0])
-        if parent:
-            self.provenance['parent'] = describe_parent(args.load_model_path, parent)
-            self.print_drift(parent, 'code', 'probe')
+        if initial:
+            self.provenance['parent'] = describe_parent(args.load_model_path, initial)
+            self.print_drift(initial, 'code', 'probe')
 
     def get_state(self):
         """What a checkpoint keeps; the probe runs with the current weights."""

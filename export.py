@@ -80,7 +80,7 @@ def load_images(args):
         size = args.img_size or (256, 256)
         return [torch.randint(0, 256, (1, 3, *size), dtype=torch.uint8)]
     if images[0].is_floating_point():
-        raise UserError('the dataset normalises its images itself: export takes uint8 images')
+        raise UserError('the dataset normalizes its images itself: export takes uint8 images')
     return [img for img in images if img.shape == images[0].shape]
 
 

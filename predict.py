@@ -31,7 +31,7 @@ from utils.viz import (
     encode_npy,
     find_classes,
     label2rgb,
-    map_colours,
+    map_colors,
     mix,
     write_img,
 )
@@ -46,7 +46,7 @@ def parse_predict_args(parser):
     add('--overlay', action='store_true', help='also write the prediction over the image')
     add('--probs', action='store_true', help='also write the probabilities of all classes')
     add('--tile', type=natural, default=0, help='size of tiles of the full-size image; 0: none')
-    add('--tile_overlap', type=natural, default=64, help='pixels that neighbouring tiles share')
+    add('--tile_overlap', type=natural, default=64, help='pixels that neighboring tiles share')
     add('--tta', choices=['none', 'flip'], default='none', help='average with the mirrored image')
     return parser
 
@@ -124,7 +124,7 @@ def write_prediction(pred, batch, args, path):
         return get_numbers(pred) if is_numbers or pred.ndim == 2 else get_class(pred, args)
     if is_numbers:
         write_bytes(f'{path}.npy', encode_npy(pred[0] if len(pred) == 1 else pred))
-        picture = map_colours(pred[0], float(np.nanmin(pred)), float(np.nanmax(pred)))
+        picture = map_colors(pred[0], float(np.nanmin(pred)), float(np.nanmax(pred)))
     else:
         classes, palette = np.asarray(find_classes(pred)), get_palette(args)
         write_bytes(f'{path}.png', encode_indices(classes, palette))

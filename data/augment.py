@@ -1,4 +1,4 @@
-"""Random transforms of an image (H,W,3), uint8 RGB or normalised float, and its label map (H,W).
+"""Random transforms of an image (H,W,3), uint8 RGB or normalized float, and its label map (H,W).
 
 They use `random`, which is seeded for each sample of each epoch.
 """
@@ -24,7 +24,7 @@ def augment_image(img, size):
 def random_scale_crop(img, label, size, ignore_index, smallest=0.85, largest=1.25):
     """Resizes to `size` times a random scale, then cuts or pads to `size` at a random place.
 
-    Padding is grey, 0 in a normalised float image; its label is ignore_index, nan for floats.
+    Padding is gray, 0 in a normalized float image; its label is ignore_index, nan for floats.
     """
     scale = random.uniform(smallest, largest)
     scaled = [round(side * scale) for side in size]
@@ -33,8 +33,8 @@ def random_scale_crop(img, label, size, ignore_index, smallest=0.85, largest=1.2
     if any(missing):
         top, left = random.randint(0, missing[0]), random.randint(0, missing[1])
         border = (top, missing[0] - top, left, missing[1] - left, cv2.BORDER_CONSTANT)
-        grey = 128 if img.dtype == np.uint8 else 0
-        img = cv2.copyMakeBorder(img, *border, value=(grey, grey, grey))
+        gray = 128 if img.dtype == np.uint8 else 0
+        img = cv2.copyMakeBorder(img, *border, value=(gray, gray, gray))
         ignored = np.nan if label.dtype.kind == 'f' else ignore_index
         label = cv2.copyMakeBorder(label, *border, value=ignored)
     top = random.randint(0, img.shape[0] - size[0])
@@ -49,8 +49,8 @@ def random_flip(img, label):
 
 
 def random_light(img, contrast=0.15, brightness=15):
-    """Contrast around middle grey within +-`contrast`, then brightness within +-`brightness`; a
-    float image, which is normalised already, stays as it is.
+    """Contrast around middle gray within +-`contrast`, then brightness within +-`brightness`; a
+    float image, which is normalized already, stays as it is.
     """
     if img.dtype != np.uint8:
         return img

@@ -1,5 +1,5 @@
-"""Files to arrays: the one place that knows colour order, bit depth and rotation. Pillow reads
-images and labels alike, so palettes stay indices and damaged files are errors, not half grey.
+"""Files to arrays: the one place that knows color order, bit depth and rotation. Pillow reads
+images and labels alike, so palettes stay indices and damaged files are errors, not half gray.
 """
 
 import re
@@ -25,7 +25,7 @@ REMEDIES = {
     'image': 'expected 8 bits and 1, 3 or 4 bands; convert it, as in '
     "`cv2.imwrite('a.png', cv2.imread('a.tif', -1) * (255 / LARGEST))` with the LARGEST value of "
     'the dataset, or override read_image in a dataset of your own to keep every bit',
-    'label': 'expected class indices in one band, or RGB colours of 8 bits; save it as such',
+    'label': 'expected class indices in one band, or RGB colors of 8 bits; save it as such',
 }
 print_once = cache(print)
 
@@ -36,9 +36,9 @@ def read_image(path):
         return decode(img, path, 'RGB')
 
 
-def read_values(path, is_colour=False):
+def read_values(path, is_color=False):
     """What a label file stores, upright: (H,W) uint8, uint16, int32 or float32, of palettes the
-    indices; (H,W,3) uint8 RGB if channels differ or, with is_colour, of any RGB file. UserError as
+    indices; (H,W,3) uint8 RGB if channels differ or, with is_color, of any RGB file. UserError as
     for read_image, and for a JPEG; one band may have 16 or 32 bits.
     """
     with open_image(path, 'label') as img:
@@ -49,8 +49,8 @@ def read_values(path, is_colour=False):
     full = 255 if largest < 256 else 65535  # Pillow scales fewer bits up to this
     if img.mode in ('L', 'I') and largest < full:
         return ((values.astype(np.int64) * largest + full // 2) // full).astype(values.dtype)
-    is_grey = num_bands > 2 and not is_colour and (values[..., :1] == values[..., 1:]).all()
-    return values[..., 0].copy() if is_grey or num_bands == 2 else values
+    is_gray = num_bands > 2 and not is_color and (values[..., :1] == values[..., 1:]).all()
+    return values[..., 0].copy() if is_gray or num_bands == 2 else values
 
 
 def read_size(path):
@@ -65,7 +65,7 @@ def read_size(path):
 
 
 def read_mode(path):
-    """How the pixels are stored, from the header: 'RGB', 'L' (grey), 'P' (palette), 'RGBA', ..."""
+    """How the pixels are stored, from the header: 'RGB', 'L' (gray), 'P' (palette), 'RGBA', ..."""
     with open_image(path, 'file') as img:
         return img.mode
 

@@ -6,7 +6,7 @@ from functools import cache
 import numpy as np
 
 from data.image_io import read_values
-from utils.classes import count_classes, get_colours
+from utils.classes import count_classes, get_colors
 from utils.errors import UserError, plural
 
 MAX_VALUE = 65535  # the largest stored value that can stand for a class
@@ -14,15 +14,15 @@ SMOOTHED = 'smoothed or saved as JPEG; threshold and save as PNG, resize with ne
 
 
 def read_indices(path, args):
-    """(H,W) uint8 class indices of a label file. Beside a class file with colours an RGB file holds
-    colours even if all of it is grey: the black of an empty mask is a colour, not class 0.
+    """(H,W) uint8 class indices of a label file. Beside a class file with colors an RGB file holds
+    colors even if all of it is gray: the black of an empty mask is a color, not class 0.
     """
-    is_colour = bool(get_colours(args)) and not getattr(args, 'label_values', None)
-    return to_classes(read_values(path, is_colour), args, path)
+    is_color = bool(get_colors(args)) and not getattr(args, 'label_values', None)
+    return to_classes(read_values(path, is_color), args, path)
 
 
 def to_classes(values, args, path):
-    """(H,W) uint8 class indices or ignore_index of what read_values returned: colours by the class
+    """(H,W) uint8 class indices or ignore_index of what read_values returned: colors by the class
     file, numbers by --label_values or as they are. UserError says how to read anything else.
     """
     num_classes, ignore_index = count_classes(args), args.ignore_index
@@ -30,7 +30,7 @@ def to_classes(values, args, path):
         options = f'--ignore_index {ignore_index}, --num_classes {args.num_classes}'
         raise UserError(f'{options}: label maps have 8 bits, expected 0 to 255, up to 256 classes')
     if values.ndim == 3:
-        indices = look_up_colours(values, args, path)
+        indices = look_up_colors(values, args, path)
         if indices is not None:
             return indices
         values = values[..., 0]
@@ -112,11 +112,11 @@ def find_levels(found, counts, max_levels):
     return sorted(levels) if left.sum() < 0.1 * counts.sum() else []
 
 
-def look_up_colours(colours, args, path):
-    """(H,W) uint8 classes of (H,W,3) uint8 RGB; None for greys of no class: they are numbers."""
-    red, green, blue = np.moveaxis(colours.astype(np.int32), -1, 0)
-    packed, known = red << 16 | green << 8 | blue, get_colours(args)
-    table = build_colour_table(tuple(known.items()))
+def look_up_colors(colors, args, path):
+    """(H,W) uint8 classes of (H,W,3) uint8 RGB; None for grays of no class: they are numbers."""
+    red, green, blue = np.moveaxis(colors.astype(np.int32), -1, 0)
+    packed, known = red << 16 | green << 8 | blue, get_colors(args)
+    table = build_color_table(tuple(known.items()))
     codes = table[packed]
     if codes.all():
         return (codes - 1).astype(np.uint8)
@@ -132,15 +132,15 @@ def look_up_colours(colours, args, path):
         advice = 'they are B G R of the class file: swap the channels'
     elif len(found) > len(known) + 16:
         advice = SMOOTHED
-    colours = plural(len(found), 'colour')
-    raise UserError(f'label {path} holds {colours} of no class: {shown}; {advice}')
+    colors = plural(len(found), 'color')
+    raise UserError(f'label {path} holds {colors} of no class: {shown}; {advice}')
 
 
 @cache
-def build_colour_table(colours):
-    """(2**24,) uint16: 1 + class of each packed colour, 0 for others; untouched pages are free."""
+def build_color_table(colors):
+    """(2**24,) uint16: 1 + class of each packed color, 0 for others; untouched pages are free."""
     table = np.zeros(2**24, np.uint16)
-    for (red, green, blue), index in colours:
+    for (red, green, blue), index in colors:
         table[red << 16 | green << 8 | blue] = index + 1
     return table
 

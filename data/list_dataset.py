@@ -52,7 +52,7 @@ class ListDataset(Dataset):
         return sample | {'size': label.shape} if is_map(label) else sample
 
     def read_image(self, path):
-        """(H,W,3) uint8 RGB; float32 is taken as normalised already."""
+        """(H,W,3) uint8 RGB; float32 is taken as normalized already."""
         return read_image(path)
 
     def read_label(self, path):

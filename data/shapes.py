@@ -10,7 +10,7 @@ from PIL import Image
 SIZE = (80, 112)  # H, W in pixels
 NUM_IMAGES = {'train': 240, 'val': 40}
 IGNORED = 255  # the shapes' outlines, where no class is right
-# Name and RGB colour of each class; a shape in an image has about its class's colour.
+# Name and RGB color of each class; a shape in an image has about its class's color.
 CLASSES = {
     'background': (60, 60, 60),
     'disc': (220, 60, 50),
@@ -25,11 +25,11 @@ def draw_sample(rng):
     coarse = rng.integers(40, 150, (SIZE[0] // 8, SIZE[1] // 8, 3)).astype(np.float32)
     img = cv2.resize(coarse, SIZE[::-1], interpolation=cv2.INTER_CUBIC)
     label = np.zeros(SIZE, np.uint8)
-    colours = list(CLASSES.values())
+    colors = list(CLASSES.values())
     for _ in range(rng.integers(2, 5)):
         kind = int(rng.integers(1, len(CLASSES)))
         mask, outline = draw_shape(rng, kind)
-        img[mask] = np.array(colours[kind]) + rng.normal(0, 30, 3)
+        img[mask] = np.array(colors[kind]) + rng.normal(0, 30, 3)
         label[mask], label[outline] = kind, IGNORED
     img += rng.normal(0, 10, img.shape)
     return img.clip(0, 255).astype(np.uint8), label

@@ -51,7 +51,7 @@ def forward_batch(model, batch, args):
     """The model's output for a batch: float32 (N,C,...); a map (N,C,H,W) is resized to the batch's
     'size', if it has one.
 
-    Images become float and are normalised on the device; --amp and --channels_last act here.
+    Images become float and are normalized on the device; --amp and --channels_last act here.
     """
     img = normalize(batch['img'])
     if args.channels_last:

@@ -49,5 +49,5 @@ class TorchvisionSegmenter(nn.Module):
             raise UserError(f'--pretrained: cannot download weights ({error}); {advice}') from error
 
     def forward(self, img):
-        """(N,3,H,W) float, normalised -> logits (N,num_classes,H,W)."""
+        """(N,3,H,W) float, normalized -> logits (N,num_classes,H,W)."""
         return self.net(img)['out']

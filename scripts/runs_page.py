@@ -29,8 +29,8 @@ def write_runs_page(args):
     output = args.output or args.dir / 'runs.html'
     names = dict.fromkeys(name for run in runs for name in run['best']['scores'])
     metrics = [name for name in names if '/' not in name]  # not those of a class
-    favourites = Counter(run['best_metric'] for run in runs if run['best_metric'] in metrics)
-    metrics.sort(key=lambda name: -favourites[name])
+    favorites = Counter(run['best_metric'] for run in runs if run['best_metric'] in metrics)
+    metrics.sort(key=lambda name: -favorites[name])
     usual = find_list([run for run in runs if not describe_trial(run)], (metrics or [''])[0])
     data = {
         'title': f'Runs in {args.dir}',

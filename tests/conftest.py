@@ -62,7 +62,7 @@ def toy_model(monkeypatch):
 
 
 def draw_toy(i):
-    """A bright (class 1) or dark (class 2) rectangle on grey (class 0), ringed by 255."""
+    """A bright (class 1) or dark (class 2) rectangle on gray (class 0), ringed by 255."""
     rng = np.random.default_rng(i)
     img = rng.integers(90, 150, (*SIZE, 3))
     label = np.zeros(SIZE, np.uint8)

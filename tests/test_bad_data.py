@@ -123,9 +123,9 @@ def save_label(path, label, mode=None):
 
 
 DAMAGED_LABELS = {
-    'colours': (
+    'colors': (
         lambda path: save_label(path, draw_toy(0)[0]),
-        ['0_label.png', 'colours', '--class_names'],
+        ['0_label.png', 'colors', '--class_names'],
     ),
     'jpeg': (save_jpeg, ['0_label.png', 'JPEG', 'PNG']),
     'a class too many': (

@@ -23,7 +23,7 @@ SIZE = 48, 64
 
 
 def draw(i):
-    """Grey noise with one red square: (H,W,3) uint8 and its mask of 0 and 1."""
+    """Gray noise with one red square: (H,W,3) uint8 and its mask of 0 and 1."""
     rng = np.random.default_rng(i)
     img = np.repeat(rng.integers(100, 140, (*SIZE, 1)), 3, axis=2).astype(np.uint8)
     top, left = rng.integers(0, 28), rng.integers(0, 44)
@@ -173,7 +173,7 @@ def test_a_jpeg_mask_saved_as_png_and_a_smoothed_one_are_refused(base, refuse, t
 PALETTE = {0: (0, 0, 0), 1: (250, 50, 83)}
 
 
-def test_colour_masks_are_read_through_the_class_file(base, refuse):
+def test_color_masks_are_read_through_the_class_file(base, refuse):
     base.change_masks(lambda mask: np.array([PALETTE[0], PALETTE[1]], np.uint8)[mask])
     refuse(['250', '50', '83', '--class_names'])
     names = base.root / 'classes.txt'
@@ -315,7 +315,7 @@ def test_classes_from_1_to_n_are_one_line(classes, refuse):
 
 
 class Depth(ListDataset):
-    """Float maps; what is stored as 1 is 3 metres, 0 is missing."""
+    """Float maps; what is stored as 1 is 3 meters, 0 is missing."""
 
     missing = np.nan
 

@@ -210,7 +210,7 @@ def test_overlap_counts_images_that_both_lists_name(tmp_path):
 
 
 @pytest.mark.parametrize('mode', ['L', 'RGBA', 'P', 'LA'])
-def test_grey_palette_and_transparent_images_become_rgb(tmp_path, mode):
+def test_gray_palette_and_transparent_images_become_rgb(tmp_path, mode):
     img = Image.fromarray(draw_toy(0)[0]).convert(mode)
     img.save(tmp_path / 'a.png')
     assert np.array_equal(read_image(tmp_path / 'a.png'), np.array(img.convert('RGB')))
@@ -243,9 +243,9 @@ def test_augmentation_moves_image_and_label_together():
         new_img, new_label = augment.augment_pair(img, label, SIZE, 255)
         assert new_img.shape == (*SIZE, 3)
         assert new_img.dtype == new_label.dtype == np.uint8
-        grey = new_img.mean(-1)
-        middle = (grey[new_label == 2].mean() + grey[new_label == 0].mean()) / 2  # in any light
-        differs = (grey > middle) != (new_label == 2)
+        gray = new_img.mean(-1)
+        middle = (gray[new_label == 2].mean() + gray[new_label == 0].mean()) / 2  # in any light
+        differs = (gray > middle) != (new_label == 2)
         assert differs[new_label != 255].mean() < 0.05  # the edge, where the image is smoothed
 
 

@@ -172,9 +172,9 @@ def test_a_classifiers_picture_is_its_image_with_a_caption_below():
     assert not {'pred', 'label', 'error'} & imgs.keys()
 
 
-def test_every_class_has_its_own_colour_and_the_file_of_names_may_set_it(tmp_path):
-    colours = get_palette(make_namespace())[:20]
-    distances = np.abs(colours[:, None].astype(int) - colours[None]).sum(-1)
+def test_every_class_has_its_own_color_and_the_file_of_names_may_set_it(tmp_path):
+    colors = get_palette(make_namespace())[:20]
+    distances = np.abs(colors[:, None].astype(int) - colors[None]).sum(-1)
     assert distances[~np.eye(20, dtype=bool)].min() > 30
     (tmp_path / 'names.txt').write_text('sky 10 20 30\nroad side\nLane 9\n')
     args = make_namespace(class_names=str(tmp_path / 'names.txt'))
@@ -195,7 +195,7 @@ def test_a_panel_keeps_the_whole_name_of_its_image(name, panel):
     assert panel_name(name) == panel
 
 
-def test_a_picture_keeps_its_colours_and_a_bad_path_is_an_error(tmp_path):
+def test_a_picture_keeps_its_colors_and_a_bad_path_is_an_error(tmp_path):
     img = np.zeros((2, 2, 3), np.uint8)
     img[..., 0] = 200
     write_img(tmp_path / 'red.png', img)

@@ -39,7 +39,7 @@ def make_report(**changes):
     images = [make_image(name, COUNTS[name], **files.get(name, {})) for name in COUNTS]
     confusion = np.sum(list(COUNTS.values()), axis=0).tolist()
     rows = [('road', 0.75, 0.9), ('car', 0.25, 0.6), ('tree', 0.0, None)]
-    classes = [{'class': n, 'colour': (9, 9, 9), 'share': s, 'iou': i} for n, s, i in rows]
+    classes = [{'class': n, 'color': (9, 9, 9), 'share': s, 'iou': i} for n, s, i in rows]
     curves = [{'epoch': str(i), 'train/loss': f'{1 / i}', 'val/loss': ''} for i in range(1, 4)]
     curves[1] |= {'val/loss': '0.7', 'train/iou/car': '0.5', 'speed/seconds': '3', 'lr': '0.1'}
     report = {'title': 'demo', 'facts': {'images': '4'}, 'scores': {'loss': 0.2, 'acc': 0.875}}
@@ -143,8 +143,8 @@ def open_report(browser, directory, **changes):
     (directory / 'panels').mkdir()
     for image in report['images']:
         for kind in image['pictures']:
-            colour = np.full((30, 40, 3), len(kind) * 20, np.uint8)
-            cv2.imwrite(str(directory / f'panels/{image["name"][0]} #{kind}.png'), colour)
+            color = np.full((30, 40, 3), len(kind) * 20, np.uint8)
+            cv2.imwrite(str(directory / f'panels/{image["name"][0]} #{kind}.png'), color)
     write_html(directory / 'report.html', report)
     browser.open(directory / 'report.html')
     return browser

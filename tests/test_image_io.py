@@ -17,7 +17,7 @@ from utils.errors import UserError
 
 ROOT = Path(__file__).parent.parent
 RGB = np.random.default_rng(0).integers(0, 256, (6, 8, 3), np.uint8)
-GREY = RGB[..., 0]
+GRAY = RGB[..., 0]
 TURNED = {  # what each EXIF orientation makes of stored pixels
     1: lambda a: a,
     2: lambda a: a[:, ::-1],
@@ -28,7 +28,7 @@ TURNED = {  # what each EXIF orientation makes of stored pixels
     7: lambda a: a[::-1, ::-1].swapaxes(0, 1),
     8: lambda a: np.rot90(a),
 }
-NUM_SAMPLES = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # per pixel, of the colour types of a PNG
+NUM_SAMPLES = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # per pixel, of the color types of a PNG
 BAD_EXIF = b'Exif\0\0II*\0'
 
 
@@ -38,15 +38,15 @@ def save(path, pixels, mode=None, **options):
     return path
 
 
-def write_png(path, rows, bits, colour_type=0, chunks=(), late_chunks=()):
+def write_png(path, rows, bits, color_type=0, chunks=(), late_chunks=()):
     """A PNG of any depth from rows of samples; further chunks come before or after the pixels."""
-    height, width = len(rows), len(rows[0]) // NUM_SAMPLES[colour_type]
+    height, width = len(rows), len(rows[0]) // NUM_SAMPLES[color_type]
     scanlines = b''
     for row in rows:
         text = ''.join(f'{value:0{bits}b}' for value in row)
         text += '0' * (-len(text) % 8)
         scanlines += b'\0' + int(text, 2).to_bytes(len(text) // 8, 'big')
-    header = struct.pack('>IIBBBBB', width, height, bits, colour_type, 0, 0, 0)
+    header = struct.pack('>IIBBBBB', width, height, bits, color_type, 0, 0, 0)
     pixels = (b'IDAT', zlib.compress(scanlines))
     content = b'\x89PNG\r\n\x1a\n'
     for kind, data in [(b'IHDR', header), *chunks, pixels, *late_chunks, (b'IEND', b'')]:
@@ -117,19 +117,19 @@ def test_images_of_6_modes_become_the_same_rgb_as_on_the_screen(tmp_path, mode):
 
 
 @pytest.mark.parametrize(('bits', 'step'), [(1, 255), (2, 85), (4, 17), (8, 1)])
-def test_grey_of_1_2_4_and_8_bits_spans_0_to_255_as_an_image(tmp_path, bits, step):
+def test_gray_of_1_2_4_and_8_bits_spans_0_to_255_as_an_image(tmp_path, bits, step):
     rows = [[0, 1, 2**bits - 1], [1, 0, 1]]
     pixels = read_image(write_png(tmp_path / 'a.png', rows, bits))
     assert np.array_equal(pixels, np.repeat(np.array(rows)[..., None] * step, 3, axis=2))
 
 
-def test_colours_come_in_the_order_r_g_b(tmp_path):
+def test_colors_come_in_the_order_r_g_b(tmp_path):
     pixels = np.full((4, 4, 3), (200, 100, 50), np.uint8)
     assert read_image(save(tmp_path / 'a.png', pixels))[0, 0].tolist() == [200, 100, 50]
 
 
 @pytest.mark.parametrize('mode', ['CMYK', 'YCbCr', 'L', 'RGB'])
-def test_a_jpeg_of_4_colour_spaces_becomes_rgb(tmp_path, mode):
+def test_a_jpeg_of_4_color_spaces_becomes_rgb(tmp_path, mode):
     red = Image.new('RGB', (16, 16), (220, 30, 40)).convert(mode)
     pixels = read_image(save(tmp_path / 'a.jpg', red, quality=95))
     expected = np.array(red.convert('RGB'))[0, 0].astype(int)
@@ -172,10 +172,10 @@ def test_a_tiff_of_more_than_8_bits_or_4_bands_says_both_ways_out(
     assert read_size(path) == (4, 5, False)  # for a read_image of one's own
 
 
-@pytest.mark.parametrize('colour_type', [0, 2, 4, 6])
-def test_a_16_bit_png_of_4_kinds_is_refused_as_an_image(tmp_path, colour_type):
-    rows = [[1000] * NUM_SAMPLES[colour_type]]
-    path = write_png(tmp_path / 'a.png', rows, 16, colour_type)
+@pytest.mark.parametrize('color_type', [0, 2, 4, 6])
+def test_a_16_bit_png_of_4_kinds_is_refused_as_an_image(tmp_path, color_type):
+    rows = [[1000] * NUM_SAMPLES[color_type]]
+    path = write_png(tmp_path / 'a.png', rows, 16, color_type)
     refuse(read_image, path, '16 bits per channel', 'override read_image')
 
 
@@ -189,7 +189,7 @@ def test_a_ppm_with_a_largest_value_of_65535_is_16_bits(tmp_path, magic):
 
 @pytest.mark.parametrize('name', ['a.jp2', 'a.j2k'])
 def test_a_jpeg_2000_of_16_bits_is_refused_and_one_of_8_is_read(tmp_path, name):
-    path = save(tmp_path / name, GREY.astype(np.uint16) * 200)
+    path = save(tmp_path / name, GRAY.astype(np.uint16) * 200)
     refuse(read_image, path, '16 bits per channel, 1 band')
     path = save(tmp_path / name, RGB)
     assert np.array_equal(read_image(path), RGB)
@@ -262,7 +262,7 @@ def test_500_files_with_random_bytes_end_in_a_line_or_an_image(tmp_path):
 
 
 def test_a_tiff_with_30_pages_is_refused_as_image_and_as_label(tmp_path):
-    pages = [Image.fromarray(GREY)] * 30
+    pages = [Image.fromarray(GRAY)] * 30
     path = save(tmp_path / 'a.tif', pages[0], save_all=True, append_images=pages[1:])
     words = '30 pages, expected one: save one file per page'
     refuse(read_image, path, words)
@@ -342,8 +342,8 @@ def test_each_of_8_exif_orientations_turns_images_labels_and_sizes(tmp_path, suf
     else:
         assert np.array_equal(pixels, TURNED[orientation](plain))
     if suffix in ('png', 'tif'):
-        save(path, GREY, exif=exif)
-        assert np.array_equal(read_values(path), TURNED[orientation](GREY))
+        save(path, GRAY, exif=exif)
+        assert np.array_equal(read_values(path), TURNED[orientation](GRAY))
     assert read_size(path) == (*read_image(path).shape[:2], orientation > 1)
 
 
@@ -361,7 +361,7 @@ def test_a_tiff_of_any_mode_is_turned_once(tmp_path, mode, compression):
 def test_a_turned_16_bit_label_is_turned_too(tmp_path):
     exif = Image.Exif()
     exif[0x0112] = 6
-    values = GREY.astype(np.uint16) * 200
+    values = GRAY.astype(np.uint16) * 200
     path = save(tmp_path / 'a.png', values, exif=exif)
     assert np.array_equal(read_values(path), np.rot90(values, -1))
 
@@ -418,7 +418,7 @@ def test_a_png_with_2_mb_of_compressed_metadata_is_read(tmp_path, where, kind, h
 
 
 def test_odd_metadata_of_a_tiff_puts_nothing_on_stderr(tmp_path):
-    path = write_tiff(tmp_path / 'a.tif', GREY[..., None], extra=[(266, [1, 2]), (296, [2, 2, 2])])
+    path = write_tiff(tmp_path / 'a.tif', GRAY[..., None], extra=[(266, [1, 2]), (296, [2, 2, 2])])
     code = 'import sys; from data.image_io import read_image; read_image(sys.argv[1])'
     assert run_python(code, path).stderr == ''
 
@@ -427,7 +427,7 @@ def test_odd_metadata_of_a_tiff_puts_nothing_on_stderr(tmp_path):
 
 
 @pytest.mark.parametrize(('bits', 'dtype'), [(1, np.uint8), (2, np.uint8), (4, np.uint8)])
-def test_grey_labels_of_1_2_and_4_bits_hold_the_values_that_were_stored(tmp_path, bits, dtype):
+def test_gray_labels_of_1_2_and_4_bits_hold_the_values_that_were_stored(tmp_path, bits, dtype):
     rows = [list(range(2**bits)), list(range(2**bits))[::-1]]
     values = read_values(write_png(tmp_path / 'a.png', rows, bits))
     assert values.dtype == dtype
@@ -438,12 +438,12 @@ def test_grey_labels_of_1_2_and_4_bits_hold_the_values_that_were_stored(tmp_path
 def test_palette_labels_of_1_2_4_and_8_bits_hold_indices(tmp_path, bits):
     rows = [[0, 1, 1], [1, 0, 2**bits - 1]]
     palette = (b'PLTE', bytes([9, 200, 30] * 2**bits))
-    path = write_png(tmp_path / 'a.png', rows, bits, colour_type=3, chunks=[palette])
+    path = write_png(tmp_path / 'a.png', rows, bits, color_type=3, chunks=[palette])
     assert read_values(path).tolist() == rows
 
 
 def test_a_gif_label_holds_indices(tmp_path):
-    label = (GREY > 100).astype(np.uint8) * 3
+    label = (GRAY > 100).astype(np.uint8) * 3
     img = Image.fromarray(label)
     img.putpalette([0, 0, 0, 9, 9, 99, 8, 200, 8, 250, 50, 83] + [0] * 756)
     img.info['transparency'] = 0
@@ -452,14 +452,14 @@ def test_a_gif_label_holds_indices(tmp_path):
 
 
 def test_a_palette_with_transparency_holds_indices(tmp_path):
-    img = Image.fromarray(GREY % 4)
+    img = Image.fromarray(GRAY % 4)
     img.putpalette(bytes(range(256)) * 3)
     path = save(tmp_path / 'a.png', img, transparency=bytes([0, 9, 99, 255]))
-    assert np.array_equal(read_values(path), GREY % 4)
+    assert np.array_equal(read_values(path), GRAY % 4)
 
 
 @pytest.mark.parametrize('suffix', ['png', 'tif'])
-def test_16_bit_grey_labels_are_as_stored(tmp_path, suffix):
+def test_16_bit_gray_labels_are_as_stored(tmp_path, suffix):
     values = np.array([[0, 1, 255, 256, 1000, 65535]], np.uint16)
     read = read_values(save(tmp_path / f'a.{suffix}', values))
     assert read.dtype in (np.uint16, np.int32)
@@ -502,14 +502,14 @@ def test_32_bit_and_float_labels_are_as_stored(tmp_path):
 
 @pytest.mark.parametrize('mode', ['RGB', 'RGBA', 'LA'])
 def test_labels_whose_channels_are_equal_are_one_channel(tmp_path, mode):
-    path = save(tmp_path / 'a.png', GREY, mode)
+    path = save(tmp_path / 'a.png', GRAY, mode)
     values = read_values(path)
     assert values.shape == (6, 8)
-    assert np.array_equal(values, GREY)
+    assert np.array_equal(values, GRAY)
 
 
-def test_labels_whose_channels_differ_once_are_colours_without_alpha(tmp_path):
-    pixels = np.repeat(GREY[..., None], 3, axis=2)
+def test_labels_whose_channels_differ_once_are_colors_without_alpha(tmp_path):
+    pixels = np.repeat(GRAY[..., None], 3, axis=2)
     pixels[5, 7] = (1, 2, 3)
     alpha = np.dstack([pixels, np.arange(48, dtype=np.uint8).reshape(6, 8)])
     values = read_values(save(tmp_path / 'a.png', alpha))
@@ -517,14 +517,14 @@ def test_labels_whose_channels_differ_once_are_colours_without_alpha(tmp_path):
     assert np.array_equal(values, pixels)
 
 
-def test_a_grey_rgb_label_stays_colours_if_colours_are_asked_for(tmp_path):
-    assert read_values(save(tmp_path / 'a.png', GREY, 'RGB'), is_colour=True).shape == (6, 8, 3)
-    assert read_values(save(tmp_path / 'b.png', GREY), is_colour=True).shape == (6, 8)
+def test_a_gray_rgb_label_stays_colors_if_colors_are_asked_for(tmp_path):
+    assert read_values(save(tmp_path / 'a.png', GRAY, 'RGB'), is_color=True).shape == (6, 8, 3)
+    assert read_values(save(tmp_path / 'b.png', GRAY), is_color=True).shape == (6, 8)
 
 
 def test_jpeg_labels_are_refused_as_jpg_and_inside_a_tiff(tmp_path):
-    refuse(read_values, save(tmp_path / 'a.jpg', GREY), 'is a JPEG', 'use PNG')
-    path = save(tmp_path / 'a.tif', GREY, compression='jpeg')
+    refuse(read_values, save(tmp_path / 'a.jpg', GRAY), 'is a JPEG', 'use PNG')
+    path = save(tmp_path / 'a.tif', GRAY, compression='jpeg')
     refuse(read_values, path, 'is a JPEG')
 
 

@@ -15,7 +15,7 @@ from data.labels import (
     read_indices,
     to_classes,
 )
-from utils.classes import count_classes, get_class_names, get_colours, get_palette
+from utils.classes import count_classes, get_class_names, get_colors, get_palette
 from utils.errors import UserError
 
 CAMVID = 'sky 128 128 128\nroad 128 64 128\ncar 64 0 128\nignored 0 0 0\nignored 1 2 3\n'
@@ -56,9 +56,9 @@ def write_classes(tmp_path, text=CAMVID):
     return tmp_path / 'classes.txt'
 
 
-def paint(*colours):
-    """(4, 10 * number of colours, 3): ten columns of each colour."""
-    return np.tile(np.repeat(np.array(colours, np.uint8), 10, axis=0), (4, 1, 1))
+def paint(*colors):
+    """(4, 10 * number of colors, 3): ten columns of each color."""
+    return np.tile(np.repeat(np.array(colors, np.uint8), 10, axis=0), (4, 1, 1))
 
 
 # Values as they are
@@ -142,7 +142,7 @@ def test_a_mask_shrunk_bilinearly_is_smoothed(size):
     refuse(values, make_args(1), 'smoothed')
 
 
-def test_3_grey_levels_saved_as_jpeg_are_near_3_levels(tmp_path):
+def test_3_gray_levels_saved_as_jpeg_are_near_3_levels(tmp_path):
     levels = np.repeat(np.array([0, 120, 240], np.uint8), 32)[None].repeat(96, axis=0)
     noise = np.random.default_rng(0).integers(-4, 5, levels.shape)
     values = (levels.astype(int) + noise).clip(0, 255).astype(np.uint8)
@@ -253,53 +253,53 @@ def test_label_values_with_a_class_beyond_num_classes_are_refused():
             to_classes(make_label(0), make_args(label_values=text), 'a')
 
 
-# Colours
+# Colors
 
 
-def test_colours_become_classes_and_ignored_lines_ignore_index(tmp_path):
+def test_colors_become_classes_and_ignored_lines_ignore_index(tmp_path):
     args = make_args(3, class_names=write_classes(tmp_path))
-    colours = paint((64, 0, 128), (128, 128, 128), (128, 64, 128), (0, 0, 0), (1, 2, 3))
-    assert np.array_equal(to_classes(colours, args, 'a'), make_label(2, 0, 1, 255, 255))
+    colors = paint((64, 0, 128), (128, 128, 128), (128, 64, 128), (0, 0, 0), (1, 2, 3))
+    assert np.array_equal(to_classes(colors, args, 'a'), make_label(2, 0, 1, 255, 255))
 
 
-def test_colours_that_are_no_class_are_named_with_their_share_and_the_remedy(tmp_path):
+def test_colors_that_are_no_class_are_named_with_their_share_and_the_remedy(tmp_path):
     args = make_args(3, class_names=write_classes(tmp_path))
-    colours = paint(*[(0, 0, 0)] * 5, (9, 8, 7), *[(6, 5, 4)] * 2, (30, 3, 3), (20, 2, 2))
-    words = ['4 colours', '6 5 4 (20.0%)', '9 8 7 (10.0%)', 'classes.txt', 'ignored R G B']
-    message = refuse(colours, args, *words)
+    colors = paint(*[(0, 0, 0)] * 5, (9, 8, 7), *[(6, 5, 4)] * 2, (30, 3, 3), (20, 2, 2))
+    words = ['4 colors', '6 5 4 (20.0%)', '9 8 7 (10.0%)', 'classes.txt', 'ignored R G B']
+    message = refuse(colors, args, *words)
     assert message.count('%') == 3
 
 
-def test_colours_without_a_class_file_are_shown_with_how_to_give_them():
-    colours = paint(*[(0, 0, 0)] * 3, (250, 50, 83))
-    words = ['2 colours', '0 0 0 (75.0%)', '250 50 83 (25.0%)', '--class_names FILE', 'name R G B']
-    refuse(colours, make_args(), *words)
+def test_colors_without_a_class_file_are_shown_with_how_to_give_them():
+    colors = paint(*[(0, 0, 0)] * 3, (250, 50, 83))
+    words = ['2 colors', '0 0 0 (75.0%)', '250 50 83 (25.0%)', '--class_names FILE', 'name R G B']
+    refuse(colors, make_args(), *words)
 
 
-def test_a_class_file_without_colours_is_none_for_colours(tmp_path):
+def test_a_class_file_without_colors_is_none_for_colors(tmp_path):
     args = make_args(2, class_names=write_classes(tmp_path, 'sky\nroad\n'))
     refuse(paint((0, 0, 0), (250, 50, 83)), args, '--class_names FILE', 'name R G B')
 
 
-def test_colours_in_the_order_b_g_r_say_so(tmp_path):
+def test_colors_in_the_order_b_g_r_say_so(tmp_path):
     args = make_args(2, class_names=write_classes(tmp_path, 'a 0 0 0\nb 250 50 83\n'))
     refuse(paint((0, 0, 0), (83, 50, 250)), args, 'B G R', 'swap')
 
 
-def test_colours_saved_as_jpeg_are_smoothed(tmp_path):
+def test_colors_saved_as_jpeg_are_smoothed(tmp_path):
     args = make_args(2, class_names=write_classes(tmp_path, 'a 0 0 0\nb 250 50 83\n'))
     noise = np.random.default_rng(0).integers(0, 8, (40, 40, 3)).astype(np.uint8)
     refuse(noise, args, 'smoothed or saved as JPEG')
 
 
-def test_a_colour_mask_that_is_all_black_is_read_through_the_class_file(tmp_path):
+def test_a_color_mask_that_is_all_black_is_read_through_the_class_file(tmp_path):
     args = make_args(3, class_names=write_classes(tmp_path))
     path = tmp_path / 'a.png'
     Image.new('RGB', (4, 3)).save(path)
     assert (read_indices(path, args) == 255).all()  # not the sky, class 0
     Image.new('RGBA', (4, 3), (128, 128, 128, 0)).save(path)
     assert (read_indices(path, args) == 0).all()
-    Image.new('L', (4, 3), 1).save(path)  # no colours: indices, whatever the class file says
+    Image.new('L', (4, 3), 1).save(path)  # no colors: indices, whatever the class file says
     assert (read_indices(path, args) == 1).all()
 
 
@@ -320,19 +320,19 @@ def test_class_indices_in_3_equal_channels_are_numbers(tmp_path, text):
         assert np.array_equal(read_indices(path, args), make_label(0, 1))
 
 
-def test_label_values_read_a_grey_rgb_mask_beside_a_class_file(tmp_path):
+def test_label_values_read_a_gray_rgb_mask_beside_a_class_file(tmp_path):
     names = write_classes(tmp_path, 'object 0 0 0\nrest 255 255 255\n')
     Image.fromarray(make_label(0, 255)).convert('RGB').save(tmp_path / 'a.png')
     args = make_args(label_values='255 0', class_names=names)
     assert np.array_equal(read_indices(tmp_path / 'a.png', args), make_label(1, 0))
 
 
-def test_1000_x_1500_colours_take_less_than_100_ms(tmp_path):
+def test_1000_x_1500_colors_take_less_than_100_ms(tmp_path):
     args = make_args(3, class_names=write_classes(tmp_path))
-    known = np.array(list(get_colours(args)), np.uint8)
-    colours = known[np.random.default_rng(0).integers(0, len(known), (1000, 1500))]
-    to_classes(colours, args, 'a')  # builds the table
-    times = [measure(lambda: to_classes(colours, args, 'a')) for _ in range(5)]
+    known = np.array(list(get_colors(args)), np.uint8)
+    colors = known[np.random.default_rng(0).integers(0, len(known), (1000, 1500))]
+    to_classes(colors, args, 'a')  # builds the table
+    times = [measure(lambda: to_classes(colors, args, 'a')) for _ in range(5)]
     assert min(times) < 0.1
 
 
@@ -369,10 +369,10 @@ def test_files_of_4_forms_hold_the_same_classes(tmp_path):
 # The class file
 
 
-def test_ignored_lines_are_colours_and_no_classes(tmp_path):
+def test_ignored_lines_are_colors_and_no_classes(tmp_path):
     args = make_args(3, ignore_index=7, class_names=write_classes(tmp_path))
     assert get_class_names(args) == ['sky', 'road', 'car']
-    assert get_colours(args) == {
+    assert get_colors(args) == {
         (128, 128, 128): 0,
         (128, 64, 128): 1,
         (64, 0, 128): 2,
@@ -382,32 +382,32 @@ def test_ignored_lines_are_colours_and_no_classes(tmp_path):
     assert get_palette(args)[:3].tolist() == [[128, 128, 128], [128, 64, 128], [64, 0, 128]]
 
 
-def test_only_lines_named_exactly_ignored_with_a_colour_are_no_classes(tmp_path):
+def test_only_lines_named_exactly_ignored_with_a_color_are_no_classes(tmp_path):
     text = 'ignored\nIgnored 1 1 1\nignored parts 2 2 2\n'
     args = make_args(3, class_names=write_classes(tmp_path, text))
     assert get_class_names(args) == ['ignored', 'Ignored', 'ignored parts']
-    assert get_colours(args) == {(1, 1, 1): 1, (2, 2, 2): 2}
+    assert get_colors(args) == {(1, 1, 1): 1, (2, 2, 2): 2}
 
 
 @pytest.mark.parametrize('text', ['a 1 2 3\nb 1 2 3\n', 'a 1 2 3\nb\nignored 1 2 3\n'])
-def test_a_colour_of_two_classes_is_refused_where_colours_are_read(tmp_path, text):
+def test_a_color_of_two_classes_is_refused_where_colors_are_read(tmp_path, text):
     args = make_args(2, class_names=write_classes(tmp_path, text))
-    with pytest.raises(UserError, match='two classes the colour 1 2 3'):
-        get_colours(args)
+    with pytest.raises(UserError, match='two classes the color 1 2 3'):
+        get_colors(args)
     assert get_class_names(args) == ['a', 'b']  # as a legend it may stand
     assert np.array_equal(to_classes(make_label(0, 1), args, 'a'), make_label(0, 1))
 
 
-def test_the_same_colour_ignored_twice_is_fine(tmp_path):
+def test_the_same_color_ignored_twice_is_fine(tmp_path):
     text = 'a 1 2 3\nb\nignored 0 0 0\nignored 0 0 0\n'
-    assert len(get_colours(make_args(class_names=write_classes(tmp_path, text)))) == 2
+    assert len(get_colors(make_args(class_names=write_classes(tmp_path, text)))) == 2
 
 
-def test_without_a_class_file_there_are_no_colours():
-    assert get_colours(make_args()) == {}
+def test_without_a_class_file_there_are_no_colors():
+    assert get_colors(make_args()) == {}
 
 
-def test_one_logit_has_2_names_and_2_colours(tmp_path):
+def test_one_logit_has_2_names_and_2_colors(tmp_path):
     assert get_class_names(make_args(1)) == ['0', '1']
     args = make_args(1, class_names=write_classes(tmp_path, 'rest 1 1 1\nobject 2 2 2\n'))
     assert get_class_names(args) == ['rest', 'object']

@@ -114,7 +114,7 @@ def test_a_probe_sees_a_change_that_no_weight_shows(make_args, change):
     assert (probe(model, make_args()) - before).abs().max() > 1e-4
 
 
-def test_a_probe_sees_another_normalisation_and_another_way_to_resize(make_args, monkeypatch):
+def test_a_probe_sees_another_normalization_and_another_way_to_resize(make_args, monkeypatch):
     model = select_model(make_args())
     outputs = [probe(model, make_args())]
     with monkeypatch.context() as patch:
@@ -262,12 +262,12 @@ def fake_parallel(self, module, device_ids):
     self.module, self.device_ids = module, device_ids
 
 
-def test_float_images_are_taken_as_normalised_already():
+def test_float_images_are_taken_as_normalized_already():
     img = torch.randn(2, 3, 4, 4)
     assert normalize(img) is img
 
 
-def test_normalising_gives_0_mean_images_and_can_be_undone():
+def test_normalizing_gives_0_mean_images_and_can_be_undone():
     img = make_batch()['img']
     assert abs(normalize(img).mean()) < 0.3
     assert torch.equal(denormalize(normalize(img)[0]), img[0])

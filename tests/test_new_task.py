@@ -55,5 +55,5 @@ def test_the_three_tasks_of_the_page_train_and_score(tmp_path):
     assert float(re.findall(r'miou (\S+) \(training', scores)[-1]) > 0.3
     assert (
         float(re.findall(r'rmse (\S+) \(training', scores)[-1]) < 1.2
-    )  # metres; the depths are 1 to 5
+    )  # meters; the depths are 1 to 5
     assert list((runs / 'base_model_depth' / 'best').rglob('panels/*.png'))

@@ -69,10 +69,10 @@ def test_a_class_map_has_the_palette_of_the_classes_and_an_overlay(run, folder):
     output_dir = predict(run.model_dir / 'last.pth', folder / 'a.png', '--overlay')
     img = Image.open(output_dir / 'a.png')
     assert img.mode == 'P'
-    colours = get_palette(run.args)[np.asarray(img)]
-    assert np.array_equal(np.asarray(img.convert('RGB')), colours)
+    colors = get_palette(run.args)[np.asarray(img)]
+    assert np.array_equal(np.asarray(img.convert('RGB')), colors)
     overlay = np.asarray(Image.open(output_dir / 'a_overlay.png')).astype(int)
-    mixed = 0.6 * colours + 0.4 * np.asarray(Image.open(folder / 'a.png'))
+    mixed = 0.6 * colors + 0.4 * np.asarray(Image.open(folder / 'a.png'))
     assert np.abs(overlay - mixed).max() <= 1
 
 

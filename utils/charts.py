@@ -12,7 +12,7 @@ from utils.viz import write_text
 SIZE = 260, 380  # H, W of a chart
 MARGINS = 34, 16, 30, 62  # top, right, bottom, left: pixels around its curves
 GRID = (228, 228, 228)
-COLOURS = {'train': (60, 120, 200), 'val': (225, 120, 30), 'lr': (110, 110, 110)}
+COLORS = {'train': (60, 120, 200), 'val': (225, 120, 30), 'lr': (110, 110, 110)}
 COLUMNS = 3
 MAX_CONFUSION = 2000  # pixels
 
@@ -66,11 +66,11 @@ def draw_chart(title, lines, best=None):
         write_text(img, f'{x:.0f}', (place((x, low[1]))[0] - 6, SIZE[0] - 10))
     for i, (name, line) in enumerate(lines.items()):
         path = np.array([place(point) for point in line]).reshape(-1, 1, 2)
-        cv2.polylines(img, [path], False, COLOURS[name], 2, cv2.LINE_AA)
-        write_text(img, name, (SIZE[1] - 50 * (len(lines) - i) - 10, 20), COLOURS[name])
+        cv2.polylines(img, [path], False, COLORS[name], 2, cv2.LINE_AA)
+        write_text(img, name, (SIZE[1] - 50 * (len(lines) - i) - 10, 20), COLORS[name])
     write_text(img, f'{title}  best {best[1]:.4g} in epoch {best[0]}' if best else title, (10, 20))
     if best:
-        cv2.circle(img, place(best), 5, COLOURS['val'], 2, cv2.LINE_AA)
+        cv2.circle(img, place(best), 5, COLORS['val'], 2, cv2.LINE_AA)
     return img
 
 

@@ -1,4 +1,4 @@
-"""The classes' names and colours, from the file of --class_names."""
+"""The classes' names and colors, from the file of --class_names."""
 
 from functools import cache
 
@@ -19,27 +19,27 @@ def count_classes(args):
     return max(args.num_classes, 2)
 
 
-def get_colours(args):
-    """{(R,G,B): class index, or ignore_index} of --class_names; {} without colours."""
+def get_colors(args):
+    """{(R,G,B): class index, or ignore_index} of --class_names; {} without colors."""
     if not args.class_names:
         return {}
     classes, ignored = read_classes(args.class_names, count_classes(args))
-    colours = dict.fromkeys(ignored, args.ignore_index)
-    for i, (_, colour) in enumerate(classes):
-        if colour in colours:
-            shown = ' '.join(map(str, colour))
-            raise UserError(f'{args.class_names} gives two classes the colour {shown}')
-        if colour:
-            colours[colour] = i
-    return colours
+    colors = dict.fromkeys(ignored, args.ignore_index)
+    for i, (_, color) in enumerate(classes):
+        if color in colors:
+            shown = ' '.join(map(str, color))
+            raise UserError(f'{args.class_names} gives two classes the color {shown}')
+        if color:
+            colors[color] = i
+    return colors
 
 
 def get_palette(args):
-    """(256,3) uint8 RGB: one colour per label value, the same in every picture."""
+    """(256,3) uint8 RGB: one color per label value, the same in every picture."""
     palette = default_palette()
     if args.class_names:
-        for i, (_, colour) in enumerate(read_classes(args.class_names, count_classes(args))[0]):
-            palette[i] = palette[i] if colour is None else colour
+        for i, (_, color) in enumerate(read_classes(args.class_names, count_classes(args))[0]):
+            palette[i] = palette[i] if color is None else color
     palette[args.ignore_index % 256] = 255 if args.ignore_index >= count_classes(args) else 0
     return palette
 
@@ -56,7 +56,7 @@ def read_classes(path, num_classes):
             classes.append((' '.join(words[:-3]), tuple(map(int, words[-3:]))))
         elif words:
             classes.append((' '.join(words), None))
-    ignored = [colour for name, colour in classes if name == 'ignored' and colour]
+    ignored = [color for name, color in classes if name == 'ignored' and color]
     classes = [row for row in classes if row[0] != 'ignored' or not row[1]]
     if len(classes) != num_classes:
         fault = f'names {len(classes)} classes, by --num_classes expected {num_classes}'
@@ -65,9 +65,9 @@ def read_classes(path, num_classes):
 
 
 def default_palette():
-    """(256,3) uint8 RGB: hues a golden-ratio step apart, so that neighbours differ clearly."""
+    """(256,3) uint8 RGB: hues a golden-ratio step apart, so that neighbors differ clearly."""
     hues = np.arange(256) * 0.618034 % 1
     channels = [np.abs((hues * 6 + shift) % 6 - 3) - 1 for shift in (0, 4, 2)]
     value = 0.95 - 0.35 * (np.arange(256) // 7 % 3) / 2
-    colours = np.stack(channels, axis=1).clip(0.15, 1) * value[:, None]
-    return (colours * 255).round().astype(np.uint8)
+    colors = np.stack(channels, axis=1).clip(0.15, 1) * value[:, None]
+    return (colors * 255).round().astype(np.uint8)

@@ -18,7 +18,7 @@ def write_html(path, report):
     report = {
         'title': str, 'command': str, 'facts': {name: text}, 'options': {name: text},
         'scores': {name: float}, 'lower_is_better': [name], 'drift': [line],
-        'classes': [{'class': name, 'colour': (R,G,B), 'share': of the labelled pixels,
+        'classes': [{'class': name, 'color': (R,G,B), 'share': of the labeled pixels,
                      'iou': float or None, ...}],           [] for a task without classes
         'confusion': (C,C) lists of counts, rows: label, columns: prediction; or None,
         'images': [{'name': str, 'scores': {name: float or None},

@@ -75,7 +75,7 @@ function onWidth(element, paint) {
   }).observe(element);
 }
 
-// A figure of curves over the epochs: series are {name, x, y, colour, dashed}. The legend shows
+// A figure of curves over the epochs: series are {name, x, y, color, dashed}. The legend shows
 // the values under the pointer; a series that isQuiet is not in it.
 function makeChart(title, series, height = 190) {
   series = series.filter(line => line.y.some(value => value !== null));
@@ -83,7 +83,7 @@ function makeChart(title, series, height = 190) {
   const numbers = series.map(() => make('span')), place = make('span', {class: 'key'});
   fill(caption, {}, make('b', {}, title), ...series.map((line, i) => line.isQuiet ? null : make('span', {class: 'key'},
     draw('svg', {'aria-hidden': 'true'}, draw('line', {x1: 0, x2: 24, y1: 5, y2: 5,
-      class: `curve ${line.dashed ? 'dashed' : ''}`, style: `stroke: ${line.colour}`})),
+      class: `curve ${line.dashed ? 'dashed' : ''}`, style: `stroke: ${line.color}`})),
     line.name, numbers[i])), place);
   const ends = series.map(line => {
     const known = line.y.filter(value => value !== null);
@@ -141,7 +141,7 @@ function paintChart({series, xs, ticks, width, height, label, numbers, place}) {
 function paintCurve(line, toX, toY) {
   const points = line.x.map((x, i) => [x, line.y[i]]).filter(([, y]) => y !== null && y !== undefined);
   const [[x, y]] = points;
-  if (points.length === 1) return [draw('circle', {cx: toX(x), cy: toY(y), r: 3, style: `fill: ${line.colour}`})];
+  if (points.length === 1) return [draw('circle', {cx: toX(x), cy: toY(y), r: 3, style: `fill: ${line.color}`})];
   const path = points.map(point => `${toX(point[0])} ${toY(point[1])}`).join('L');
-  return [draw('path', {d: `M${path}`, class: `curve ${line.dashed ? 'dashed' : ''}`, style: `stroke: ${line.colour}`})];
+  return [draw('path', {d: `M${path}`, class: `curve ${line.dashed ? 'dashed' : ''}`, style: `stroke: ${line.color}`})];
 }

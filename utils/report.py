@@ -153,7 +153,7 @@ class Report:
         run, stored = RunDir(Path(self.args.load_model_path).parent), self.checkpoint
         palette = get_palette(self.args).tolist()
         for i, row in enumerate(classes[: len(self.names)]):
-            row['colour'] = palette[i]
+            row['color'] = palette[i]
         images = [
             image
             | {'scores': get_headline(image['scores']), 'pictures': self.gallery.list_pictures(i)}

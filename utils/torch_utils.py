@@ -109,7 +109,7 @@ def split_batch(batch, num_parts):
 
 
 def normalize(img):
-    """(N,3,H,W) uint8 RGB -> normalised float32; a float image is normalised already."""
+    """(N,3,H,W) uint8 RGB -> normalized float32; a float image is normalized already."""
     if img.is_floating_point():
         return img
     mean, std = get_statistics(img.device)

@@ -12,7 +12,7 @@ from utils.files import write_bytes
 from utils.torch_utils import denormalize
 
 WRONG, RIGHT, IGNORED, MISSING = (220, 50, 40), (235, 235, 235), (70, 80, 110), (0, 0, 0)
-LABEL_COLOUR, PRED_COLOUR = (60, 200, 60), WRONG  # of points and captions
+LABEL_COLOR, PRED_COLOR = (60, 200, 60), WRONG  # of points and captions
 MAX_PICTURES = 8  # per epoch and list in TensorBoard
 MIN_HEIGHT = 240  # pixels: what is smaller is enlarged
 LEGEND_WIDTH, LINE_HEIGHT = 150, 18
@@ -78,13 +78,13 @@ def draw_classes(pred, label, img, args):
     return imgs, legend | {'right': RIGHT, 'wrong': WRONG, 'ignored': IGNORED}
 
 
-def mix(img, colours, share=0.6):
-    """The colours over the image."""
-    return cv2.addWeighted(colours, share, np.ascontiguousarray(img), 1 - share, 0)
+def mix(img, colors, share=0.6):
+    """The colors over the image."""
+    return cv2.addWeighted(colors, share, np.ascontiguousarray(img), 1 - share, 0)
 
 
 def draw_numbers(pred, label):
-    """'pred', 'label' and 'error' of two (H,W) maps of numbers, in the colours of one range; and
+    """'pred', 'label' and 'error' of two (H,W) maps of numbers, in the colors of one range; and
     the legend.
 
     Where the label is nan it is black; the error's range starts at 0.
@@ -92,30 +92,30 @@ def draw_numbers(pred, label):
     low, high = (float(np.nan_to_num(f(label), nan=0.0)) for f in (np.nanmin, np.nanmax))
     error = np.abs(pred - label)
     largest = float(np.nan_to_num(np.nanmax(error), nan=0.0))
-    imgs = {'pred': map_colours(pred, low, high), 'label': map_colours(label, low, high)}
+    imgs = {'pred': map_colors(pred, low, high), 'label': map_colors(label, low, high)}
     values = np.linspace(high, low, 5)
-    colours = map_colours(values[None], low, high)[0]
-    legend = {f'{v:.4g}': colour for v, colour in zip(values, colours, strict=True)}
+    colors = map_colors(values[None], low, high)[0]
+    legend = {f'{v:.4g}': color for v, color in zip(values, colors, strict=True)}
     legend |= {'missing': MISSING, f'error: 0 to {largest:.3g}': (255, 255, 255)}
-    return imgs | {'error': map_colours(error, 0, largest)}, legend
+    return imgs | {'error': map_colors(error, 0, largest)}, legend
 
 
 def draw_legend(legend, height):
-    """A picture of {name: colour}, as many as there is room for."""
+    """A picture of {name: color}, as many as there is room for."""
     img = np.full((height, LEGEND_WIDTH, 3), 255, np.uint8)
     room = height // LINE_HEIGHT
     rows = list(legend.items())
     if len(rows) > room:
         rows = [*rows[: room - 1], (f'and {len(rows) - room + 1} more', (255, 255, 255))]
-    for row, (name, colour) in enumerate(rows):
+    for row, (name, color) in enumerate(rows):
         top = row * LINE_HEIGHT + 4
-        cv2.rectangle(img, (4, top), (16, top + 10), [int(c) for c in colour], cv2.FILLED)
+        cv2.rectangle(img, (4, top), (16, top + 10), [int(c) for c in color], cv2.FILLED)
         write_text(img, name, (22, top + 10))
     return img
 
 
-def map_colours(values, low, high):
-    """(H,W) numbers as colours between low (dark blue) and high (yellow); nan is black."""
+def map_colors(values, low, high):
+    """(H,W) numbers as colors between low (dark blue) and high (yellow); nan is black."""
     shares = np.nan_to_num((values - low) / max(high - low, 1e-9), nan=0.0).clip(0, 1)
     img = cv2.applyColorMap((shares * 255).astype(np.uint8), cv2.COLORMAP_VIRIDIS)[..., ::-1].copy()
     img[np.isnan(values)] = MISSING
@@ -130,8 +130,8 @@ def draw_caption(img, pred, label, names):
     texts = {'pred': int(pred), 'label': int(label)}
     for row, (title, i) in enumerate(texts.items()):
         text = f'{title}: {names[i] if i < len(names) else i}'
-        colour = (0, 120, 0) if int(pred) == int(label) or title == 'label' else WRONG
-        write_text(canvas, text, (4, img.shape[0] + 15 + 16 * row), colour)
+        color = (0, 120, 0) if int(pred) == int(label) or title == 'label' else WRONG
+        write_text(canvas, text, (4, img.shape[0] + 15 + 16 * row), color)
     return canvas
 
 
@@ -139,14 +139,14 @@ def draw_points(img, pred, label):
     """The image with rings: green for the label's points, red for the predicted ones."""
     scale, img = -(-MIN_HEIGHT // img.shape[0]), np.ascontiguousarray(enlarge(img))
     radius = max(2, img.shape[0] // 40)
-    for points, colour in ((label, LABEL_COLOUR), (pred, PRED_COLOUR)):
+    for points, color in ((label, LABEL_COLOR), (pred, PRED_COLOR)):
         for x, y in np.nan_to_num(points * scale, nan=-1e4).round().clip(-1e4, 1e4).astype(int):
-            cv2.circle(img, (int(x), int(y)), radius, colour, 1, cv2.LINE_AA)
+            cv2.circle(img, (int(x), int(y)), radius, color, 1, cv2.LINE_AA)
     return img
 
 
 def label2rgb(label, palette=None):
-    """(H,W) class indices as colours: those of `palette` (256,3), or the default ones."""
+    """(H,W) class indices as colors: those of `palette` (256,3), or the default ones."""
     palette = default_palette() if palette is None else palette
     return palette[np.asarray(label, dtype=np.uint8)]
 
@@ -171,9 +171,9 @@ def caption_panels(imgs, caption, gap=4):
     return np.concatenate([heading, panels])
 
 
-def write_text(img, text, place, colour=(40, 40, 40)):
+def write_text(img, text, place, color=(40, 40, 40)):
     """Writes a text whose lower left corner is at `place`, (x, y)."""
-    cv2.putText(img, text, place, cv2.FONT_HERSHEY_SIMPLEX, 0.42, colour, 1, cv2.LINE_AA)
+    cv2.putText(img, text, place, cv2.FONT_HERSHEY_SIMPLEX, 0.42, color, 1, cv2.LINE_AA)
 
 
 def panel_name(name):

@@ -28,7 +28,7 @@ class UNet(nn.Module):
         self.head = nn.Conv2d(WIDTHS[0], args.num_classes, 1)
 
     def forward(self, img):
-        """(N,3,H,W) float, normalised -> logits (N,num_classes,H,W)."""
+        """(N,3,H,W) float, normalized -> logits (N,num_classes,H,W)."""
         x, skips = img, []
         for level, block in enumerate(self.down):
             x = block(self.pool(x) if level else x)

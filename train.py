@@ -135,7 +135,7 @@ class Trainer:
             STOP.end_if_asked(self.save)
 
         with keep_epoch(self.save):
-            self.logger.record_scalars('val', self.evaluator.eval(on_image))
+            self.logger.record_scores('val', self.evaluator.eval(on_image))
 
     def viz_per_batch(self, i, pred, batch, pairs=None, split='val'):
         """Sends every viz_freq-th sample of a list to TensorBoard, the same ones each epoch."""

@@ -16,6 +16,7 @@ from options import get_test_args, get_train_args
 from train import Trainer, main
 from utils.checkpoint import load_checkpoint
 from utils.errors import UserError, one_line_errors
+from utils.files import read_rows
 from utils.optim import select_ema
 from utils.weights import get_weights, load_match_dict
 
@@ -354,6 +355,38 @@ def test_missing_depth_is_in_no_loss_and_no_score(base, monkeypatch, name, optio
     assert metrics['val/l1'] == pytest.approx(0, abs=1e-6)
     assert metrics['val/rmse'] == pytest.approx(0, abs=1e-6)
     assert metrics['val/loss'] == pytest.approx(0, abs=1e-6)
+
+
+def test_the_rmse_of_training_is_that_of_evaluation(base, monkeypatch):
+    monkeypatch.setitem(DATASETS, 'depth', 'test_cases:Depth')
+    monkeypatch.setitem(
+        __import__('model.model_entry').model_entry.MODELS, 'three', 'test_cases:Three'
+    )
+    options = ['--data_type', 'depth', '--model_type', 'three', '--num_classes', 1, '--loss', 'l1']
+    trainer = Trainer(base.args(*options, '--metrics', 'rmse', '--lr', 1))
+    trainer.train()
+    scores = load_checkpoint(base.root / 'run' / 'last.pth')['metrics']
+    assert scores['val/rmse'] > 0.1
+    assert scores['val/rmse'] == pytest.approx(trainer.evaluator.eval()['rmse'], rel=1e-6)
+    rows = read_rows(base.root / 'run' / 'log.csv')
+    assert float(rows[-1]['val/rmse']) == pytest.approx(scores['val/rmse'], abs=1e-5)
+
+
+class FloatImages(ListDataset):
+    """Normalized float images."""
+
+    def read_image(self, path):
+        return super().read_image(path).astype(np.float32) / 128 - 1
+
+
+def test_float_images_train_evaluate_and_are_drawn(base, monkeypatch):
+    monkeypatch.setitem(DATASETS, 'float', 'test_cases:FloatImages')
+    trainer = Trainer(base.args('--data_type', 'float', '--viz_freq', 1))
+    trainer.train()
+    batch = next(iter(trainer.train_loader))
+    assert batch['img'].dtype == torch.float32
+    assert batch['img'].abs().max() <= 1.5  # the padding too
+    assert 'val/loss' in load_checkpoint(base.root / 'run' / 'last.pth')['metrics']
 
 
 def test_an_ignored_class_is_in_no_mean_and_the_mean_says_so(base, capsys):

@@ -93,6 +93,17 @@ def test_regression_losses(name, expected):
     assert compute_loss(pred, batch, make_namespace(name))['loss'].item() == expected
 
 
+@pytest.mark.parametrize(
+    ('ignore_index', 'expected'),
+    [(255, 126.0), (0, 251.0)],  # |1 - 0|, |4 - 255|, nan: by default 255 is a number
+)
+def test_float_labels_leave_out_nan_and_an_ignore_index_other_than_255(ignore_index, expected):
+    pred = torch.tensor([[1.0, 4.0, 7.0]])
+    batch = {'label': torch.tensor([[0.0, 255.0, torch.nan]])}
+    args = make_namespace('l1', ignore_index=ignore_index)
+    assert compute_loss(pred, batch, args)['loss'].item() == expected
+
+
 @pytest.mark.parametrize('name', ['l1', 'mse'])
 def test_regression_on_class_indices_says_that_shapes_differ(sample, name):
     with pytest.raises(UserError, match=r'\(2, 3, 4, 5\).*\(2, 4, 5\)'):

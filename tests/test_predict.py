@@ -1,5 +1,7 @@
 """predict.py: what eval.py predicts, without labels; in tiles, mirrored, for all kinds of tasks."""
 
+from argparse import Namespace
+
 import numpy as np
 import pytest
 import torch
@@ -209,6 +211,17 @@ def test_numbers_of_images_are_a_table_and_are_not_mirrored(other_run, folder):
     assert set(rows[0]) == {'image', 'value_0', 'value_1', 'value_2'}
     with pytest.raises(ValueError, match='--tta'):
         predict(path, folder, '--tta', 'flip')
+
+
+def test_points_are_a_table_and_several_maps_one_file(tmp_path):
+    args = Namespace(loss='l1', overlay=False)
+    points = np.array([[1, 2], [3, 4.5]], np.float32)
+    row = prediction.write_prediction(points, {}, args, tmp_path / 'a')
+    assert list(row.values()) == ['1', '2', '3', '4.5']
+    assert (
+        prediction.write_prediction(np.zeros((2, 4, 5), np.float32), {}, args, tmp_path / 'b') == {}
+    )
+    assert np.load(tmp_path / 'b.npy').shape == (2, 4, 5)
 
 
 def test_maps_of_numbers_are_npy_files(other_run, folder):

@@ -354,7 +354,7 @@ def fake_scores(monkeypatch, **scores):
     lists = {name: iter(values) for name, values in scores.items()}
 
     def validate(self, epoch):
-        self.logger.record_scalars('val', {name: next(lists[name]) for name in lists})
+        self.logger.record_scores('val', {name: next(lists[name]) for name in lists})
 
     monkeypatch.setattr(Trainer, 'val_per_epoch', validate)
 

@@ -144,7 +144,7 @@ def fake_validation(monkeypatch, name, scores):
     monkeypatch.setattr(
         Trainer,
         'val_per_epoch',
-        lambda self, epoch: self.logger.record_scalars('val', {name: next(scores)}),
+        lambda self, epoch: self.logger.record_scores('val', {name: next(scores)}),
     )
 
 

@@ -77,7 +77,7 @@ class Logger:
     def __init__(self, model_dir, class_names=()):
         """Nothing is written before `open`."""
         self.run_dir, self.class_names = RunDir(model_dir), class_names
-        self.recorder, self.writer, self.rows = Recorder(), None, []
+        self.recorder, self.scores, self.writer, self.rows = Recorder(), {}, None, []
         self.events = None  # {name: bytes} of the TensorBoard files when a checkpoint was made
 
     @contextmanager
@@ -102,12 +102,17 @@ class Logger:
             pair = score if isinstance(score, tuple) else (score,)
             self.record_scalar(f'{group}/{name}', *pair)
 
+    def record_scores(self, group, scores):
+        """Sets the epoch's point of the curves <group>/<name> to {name: score}."""
+        self.scores |= {f'{group}/{name}': score for name, score in scores.items()}
+
     def save_curves(self, epoch):
         """Writes one point of each curve and one line of log.csv, then starts afresh.
 
-        Returns {name: mean}; nan leaves a gap in a curve.
+        Returns {name: score}; nan leaves a gap in a curve.
         """
-        scores = summarize(self.recorder.summary(), self.class_names)
+        scores = summarize(self.recorder.summary(), self.class_names) | self.scores
+        self.scores = {}
         self._add_points(epoch, scores)
         if not self.rows:
             self._pair_curves(scores)

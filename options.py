@@ -181,6 +181,9 @@ def prepare_train_args(args):
         if args.resume and vars(args)[name]:
             both = f'--resume continues a run, --{name} starts a new one'
             raise UserError(f"{both}: give one of them (after @args.txt: --load_model_path '')")
+    if args.ignore_index == 255 < (args.num_classes or 0) and not args.resume:
+        line = f'--ignore_index 255 is one of the {args.num_classes} classes'
+        raise UserError(f'{line}, which would be ignored: give --ignore_index -1 to ignore none')
     if args.overfit:
         args.val_list, args.batch_size = args.train_list, min(args.batch_size, args.overfit)
     if args.batch_size % args.accum:

@@ -12,6 +12,7 @@ from PIL import Image
 from data.data_entry import DATASETS
 from data.list_dataset import ListDataset
 from data.list_file import ListFile
+from eval import main as evaluate
 from options import get_test_args, get_train_args
 from train import Trainer, main
 from utils.checkpoint import load_checkpoint
@@ -313,6 +314,19 @@ def test_classification_trains_from_a_csv_list(base, classes):
 
 def test_classes_from_1_to_n_are_one_line(classes, refuse):
     refuse(['.png', '2', 'start at 1'], *classes([1, 2]))
+
+
+def test_1000_classes_are_trained_evaluated_and_none_is_ignored_unasked(base, classes, refuse):
+    options = [*classes([255, 999]), '--num_classes', 1000]
+    refuse(['--ignore_index 255', '-1'], *options)
+    base.train(*options, '--ignore_index', -1)
+    ((base.root / 'names.txt').write_text('\n'.join(f'n{i}' for i in range(1000))))
+    path = str(base.root / 'run' / 'last.pth')
+    words = ['--load_model_path', path, '--class_names', str(base.root / 'names.txt')]
+    assert evaluate(*get_test_args([*words, '--save_viz', '1'])) == 0
+    rows = read_rows(next((base.root / 'run').rglob('per_image.csv')))
+    assert {row['label'] for row in rows} == {'n255', 'n999'}
+    assert all(row['acc'] for row in rows)  # blank for an ignored image
 
 
 class Depth(ListDataset):

@@ -35,12 +35,13 @@ def get_colors(args):
 
 
 def get_palette(args):
-    """(256,3) uint8 RGB: one color per label value, the same in every picture."""
-    palette = default_palette()
+    """(256,3) uint8 RGB, or more rows for more classes: a color per label value."""
+    palette = default_palette(max(256, count_classes(args)))
     if args.class_names:
         for i, (_, color) in enumerate(read_classes(args.class_names, count_classes(args))[0]):
             palette[i] = palette[i] if color is None else color
-    palette[args.ignore_index % 256] = 255 if args.ignore_index >= count_classes(args) else 0
+    if 0 <= args.ignore_index < len(palette):
+        palette[args.ignore_index] = 255 if args.ignore_index >= count_classes(args) else 0
     return palette
 
 
@@ -64,10 +65,11 @@ def read_classes(path, num_classes):
     return classes, ignored
 
 
-def default_palette():
-    """(256,3) uint8 RGB: hues a golden-ratio step apart, so that neighbors differ clearly."""
-    hues = np.arange(256) * 0.618034 % 1
+def default_palette(num_colors=256):
+    """(num_colors,3) uint8 RGB: hues a golden-ratio step apart, so neighbors differ clearly."""
+    numbers = np.arange(num_colors)
+    hues = numbers * 0.618034 % 1
     channels = [np.abs((hues * 6 + shift) % 6 - 3) - 1 for shift in (0, 4, 2)]
-    value = 0.95 - 0.35 * (np.arange(256) // 7 % 3) / 2
+    value = 0.95 - 0.35 * (numbers // 7 % 3) / 2
     colors = np.stack(channels, axis=1).clip(0.15, 1) * value[:, None]
     return (colors * 255).round().astype(np.uint8)

@@ -126,6 +126,7 @@ class Console:
         if self.args.fast_dev_run:
             parts = 'data, model, loss, metrics, pictures, checkpoints'
             lines.append(f'fast_dev_run passed: {parts}: 2 training and 2 validation batches')
+            return [*lines, f'in {run.path}; next: the same command without --fast_dev_run']
         size = run.last.stat().st_size / 1e6 if run.last.exists() else 0
         files = ', '.join(path.name for path in (run.log, run.curves, run.train_log))
         lines.append(f'in {run.path}: last.pth ({size:.1f} MB), {files}')

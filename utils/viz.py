@@ -148,9 +148,9 @@ def draw_points(img, pred, label):
 
 
 def label2rgb(label, palette=None):
-    """(H,W) class indices as colors: those of `palette` (256,3), or the default ones."""
+    """(H,W) class indices as colors: those of `palette` (number,3), or the default ones."""
     palette = default_palette() if palette is None else palette
-    return palette[np.asarray(label, dtype=np.uint8)]
+    return palette[np.asarray(label).astype(np.int64) % len(palette)]
 
 
 def join_panels(imgs, gap=4):
@@ -193,7 +193,7 @@ def encode_indices(classes, palette):
     is_deep = classes.max(initial=0) > 255
     img = Image.fromarray(classes.astype(np.uint16 if is_deep else np.uint8))
     if not is_deep:
-        img.putpalette(palette.tobytes())
+        img.putpalette(palette[:256].tobytes())
     img.save(file := BytesIO(), 'PNG')
     return file.getvalue()
 

@@ -9,7 +9,9 @@ from pathlib import Path
 from data.list_facts import count_list
 from data.list_file import ListFile, count_overlap
 from utils.classes import count_classes, get_class_names
-from utils.errors import UserError, plural
+from utils.errors import UserError, list_some, plural
+
+MAX_NAMES = 30  # of classes in one line
 
 
 def check_data(args, train_set, val_set):
@@ -46,8 +48,8 @@ def describe_list(args, report):
     total = sum(report['counts'].values())
     if not total:
         return line
-    shares = {name: count / total for name, count in name_counts(args, report).items()}
-    return f'{line}; ' + ', '.join(f'{name} {share:.1%}' for name, share in shares.items())
+    shares = [f'{name} {count / total:.1%}' for name, count in name_counts(args, report).items()]
+    return f'{line}; {list_some(shares, MAX_NAMES)}'
 
 
 def name_counts(args, report):
@@ -69,7 +71,7 @@ def check_classes(args, report):
     if not report['counts'] or len(occurring) > 1 or is_chosen:
         return
     name, total = Path(report['list']).name, ignored + sum(counts.values())
-    missing = ', '.join(n for n in names if n not in occurring)
+    missing = list_some([n for n in names if n not in occurring], MAX_NAMES)
     line = f'{name}: class {missing} never occurs'
     if ignored:
         line += f', while {args.ignore_index}, which is ignored, covers {ignored / total:.1%}'
@@ -86,7 +88,7 @@ def list_oddities(args, report):
         odd.append(f'{name}: EXIF turns {images} and not their labels: look if they match')
     missing = [n for n, count in name_counts(args, report).items() if not count]
     if report['counts'] and missing:
-        odd.append(f'{name}: never occurs: class {", ".join(missing)}')
+        odd.append(f'{name}: never occurs: class {list_some(missing, MAX_NAMES)}')
     return odd
 
 
@@ -100,7 +102,8 @@ def compare_lists(args, sets, reports):
     for one, other in ((0, 1), (1, 0)):
         only = [n for n, count in counts[one].items() if count and not counts[other].get(n)]
         if all(report['counts'] for report in reports) and only:
-            odd.append(f'{", ".join(only)}: in {names[one]}, but never in {names[other]}')
+            shown = list_some(only, MAX_NAMES)
+            odd.append(f'{shown}: in {names[one]}, but never in {names[other]}')
     return odd
 
 

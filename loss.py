@@ -7,14 +7,19 @@ Labels that are ignore_index or nan are left out everywhere. In float labels 255
 import torch
 import torch.nn.functional as F
 
-from utils.errors import UserError, choose
+from utils.errors import UserError, choose, one_line
 
 STRIP = 2**25  # elements of a prediction that a loss works on at once: 128 MB as float32
 
 
 def compute_loss(pred, batch, args):
     """{'loss': scalar to minimize, other names: scalars that are only plotted}, of the batch."""
-    return choose(LOSSES, args.loss, 'loss', 'loss.py')(pred, batch, args)
+    losses = choose(LOSSES, args.loss, 'loss', 'loss.py')(pred, batch, args)
+    loss = losses.get('loss') if isinstance(losses, dict) else None
+    if not torch.is_tensor(loss) or loss.ndim:
+        expected = "expected {'loss': tensor without dimensions} from the function"
+        raise UserError(f'--loss {args.loss}: {expected}, got {one_line(losses)[:80]}')
+    return losses
 
 
 def ce(pred, batch, args):

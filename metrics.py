@@ -10,11 +10,12 @@ out as in loss.py.
 import math
 from functools import cached_property
 
+import numpy as np
 import torch
 
 from loss import find_valid, match
 from utils.classes import count_classes
-from utils.errors import UserError, choose
+from utils.errors import UserError, choose, one_line
 
 # Of every score that was computed: whether 'higher' or 'lower' is better; its transform, if any.
 DIRECTIONS, TRANSFORMS = {}, {}
@@ -69,10 +70,22 @@ def compute_metrics(pred, batch, args):
     scored, pairs = Scored(pred.detach(), batch, args), {}
     for name in args.metrics:
         function, direction = choose(METRICS, name, 'metrics', 'metrics.py')
-        for score, (total, count, *transform) in function(scored).items():
+        scores = function(scored)
+        for score, (total, count, *transform) in check_scores(scores, name, args).items():
             DIRECTIONS[score], TRANSFORMS[score] = direction, transform
             pairs[score] = total, count
     return pairs
+
+
+def check_scores(scores, name, args):
+    """What a metric's function returned; UserError if it is not what the top of this file says."""
+    pairs = scores.values() if isinstance(scores, dict) else [scores]
+    is_pair = isinstance(scores, dict) and all(isinstance(p, tuple) and len(p) > 1 for p in pairs)
+    shapes = {np.shape(number) for pair in pairs for number in pair[:2]} if is_pair else {None}
+    if not shapes <= {(), (count_classes(args),)}:
+        expected = f'expected {{score: (sum, count)}}, each a scalar or ({count_classes(args)},)'
+        raise UserError(f'--metrics {name}: {expected}, got {one_line(scores)[:80]}')
+    return scores
 
 
 def is_lower_better(score):

@@ -1,4 +1,4 @@
-"""The datasets by name. To add one, write its file and add its line here."""
+"""The datasets by name. To add one, write its file and add it to DATASETS."""
 
 from pkgutil import resolve_name
 

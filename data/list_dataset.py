@@ -1,4 +1,7 @@
-"""Images and labels that a list file names, read on demand. Copy this file for your own data."""
+"""Images and labels that a list file names, read on demand.
+
+For your own data, subclass ListDataset in a file of its own; see docs/new_task.md.
+"""
 
 import inspect
 
@@ -17,10 +20,10 @@ class ListDataset(Dataset):
     """Sample i is {'img': uint8 (3,H,W) RGB, 'label', 'name': str}, and 'size': (H,W) if the label
     is a map.
 
-    For another task override `read_label`. A class is returned as an int, a map as (H,W) integers
-    (classes) or floats (nan: missing), anything else as a float or an array. In training, images
-    have --img_size and are augmented, maps with them. In evaluation a map keeps its own size, at
-    which scores are taken.
+    For another task override `read_label`, which returns a class as an int, a map as an array
+    (H,W) of integers (classes) or floats (nan: missing), and anything else as a float or an array
+    of another shape; (K,2) are points. In training, images have --img_size and are augmented
+    together with their maps. In evaluation a map keeps its own size, at which metrics are computed.
     """
 
     num_paths = 2  # the leading columns of the list that are files
@@ -34,7 +37,10 @@ class ListDataset(Dataset):
 
     @classmethod
     def without_list(cls, args):
-        """A dataset without samples, whose `read_image` and `transform` predict.py calls."""
+        """A dataset without samples, for predict.py: only `read_image` and `transform` are called.
+
+        `__init__` is not called, so that no list is needed.
+        """
         dataset = cls.__new__(cls)
         dataset.args, dataset.is_train = args, False
         return dataset
@@ -56,13 +62,14 @@ class ListDataset(Dataset):
         return read_image(path)
 
     def read_label(self, path):
-        """The label of a row, from its cells after the image: here a file of class indices."""
+        """The label of a row of the list, from its cells after the image: here a label file."""
         return read_indices(path, self.args)
 
     def read(self, i):
         """The image and the label of row i, checked against each other."""
         img_path, *cells = self.files[i]
         img, label = self.read_image(img_path), self.read_label(*cells)
+        label = label.numpy() if torch.is_tensor(label) else label
         if is_map(label) and img.shape[:2] != label.shape:
             turned = [path for path in (img_path, cells[0]) if read_size(path)[2]]
             note = f'; {turned[0]} is turned by its EXIF orientation' if turned else ''
@@ -74,8 +81,8 @@ class ListDataset(Dataset):
         return img, label
 
     def transform(self, img, label):
-        """What the model sees of a sample. Override it for labels that move with the image, such
-        as points.
+        """The image as the model gets it, and its label; in training augmented. Override it for
+        labels that must move with the image, such as points.
         """
         size = self.args.img_size or img.shape[:2]
         if not self.is_train or self.args.overfit:
@@ -89,5 +96,5 @@ class ListDataset(Dataset):
 
 
 def is_map(label):
-    """Whether a label has one value per pixel; (K,2) are points."""
+    """Whether a label is an array (H,W); (K,2) are points, even if they are meant as a map."""
     return isinstance(label, np.ndarray) and label.ndim == 2 and label.shape[1] != 2

@@ -1,4 +1,4 @@
-"""The models by name, and how they run. To add one, write its file and add its line here."""
+"""The models by name, and their forward pass. To add one, write its file and add it to MODELS."""
 
 from contextlib import nullcontext
 from pkgutil import resolve_name
@@ -13,6 +13,7 @@ from utils.torch_utils import normalize, select_device
 from utils.tracking.tracker import advise_snapshot
 from utils.weights import get_weights, load_match_dict, load_strict
 
+# The folders base, better, best and sota are for sorting; use them as you like.
 MODELS = {
     'base_model': 'model.base.unet:UNet',
     'resnet50_fcn': 'model.base.resnet50_fcn:ResNet50FCN',
@@ -24,9 +25,9 @@ AMP_DTYPES = {'off': torch.float32, 'bf16': torch.bfloat16, 'fp16': torch.float1
 
 
 def select_model(args, checkpoint=None):
-    """The model of --model_type with the weights of --load_model_path, ready to run.
+    """The model of --model_type on its device, with the weights of --load_model_path if given.
 
-    `checkpoint` is the content of that file, if the caller has loaded it already.
+    `checkpoint` is the content of that file, if it is loaded already.
     """
     entry = choose(MODELS, args.model_type, 'model_type', 'model/model_entry.py')
     with advise_snapshot(checkpoint):
@@ -39,7 +40,7 @@ def select_model(args, checkpoint=None):
 
 
 def equip_multi_gpu(model, args):
-    """The model on its device, or on all GPUs of --gpus if there are several."""
+    """The model on its device; in DataParallel if --gpus has several."""
     memory_format = torch.channels_last if args.channels_last else torch.contiguous_format
     model = model.to(select_device(args), memory_format=memory_format)
     if args.compile:
@@ -48,10 +49,8 @@ def equip_multi_gpu(model, args):
 
 
 def forward_batch(model, batch, args):
-    """The model's output for a batch: float32 (N,C,...); a map (N,C,H,W) is resized to the batch's
-    'size', if it has one.
-
-    Images become float and are normalized on the device; --amp and --channels_last act here.
+    """The forward pass: pred, float32 (N,C,...). A map (N,C,h,w) is resized to batch['size'], if
+    the batch has it. uint8 images are normalized here, on the device.
     """
     img = normalize(batch['img'])
     if args.channels_last:
@@ -68,7 +67,7 @@ def forward_batch(model, batch, args):
 
 
 def check_pred(pred, args):
-    """UserError if a model's output is not a tensor with --num_classes channels."""
+    """UserError unless a model's output is a tensor with --num_classes channels."""
     if not torch.is_tensor(pred):
         got = f'a dict with {", ".join(pred)}' if isinstance(pred, dict) else type(pred).__name__
         raise UserError(f'{args.model_type}: expected a tensor (N,C,...) from forward, got {got}')

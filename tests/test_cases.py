@@ -386,6 +386,19 @@ def test_the_rmse_of_training_is_that_of_evaluation(base, monkeypatch):
     assert float(rows[-1]['val/rmse']) == pytest.approx(scores['val/rmse'], abs=1e-5)
 
 
+class TensorLabels(ListDataset):
+    def read_label(self, path):
+        return torch.from_numpy(super().read_label(path))
+
+
+def test_labels_that_are_tensors_are_augmented_with_their_images(base, monkeypatch):
+    monkeypatch.setitem(DATASETS, 'tensors', 'test_cases:TensorLabels')
+    loaders = [Trainer(base.args('--data_type', name)).train_loader for name in ('tensors', 'list')]
+    for one, other in zip(*loaders, strict=True):
+        assert torch.equal(one['img'], other['img'])
+        assert torch.equal(one['label'], other['label'])
+
+
 class FloatImages(ListDataset):
     """Normalized float images."""
 

@@ -93,6 +93,13 @@ def test_regression_losses(name, expected):
     assert compute_loss(pred, batch, make_namespace(name))['loss'].item() == expected
 
 
+@pytest.mark.parametrize('losses', [torch.tensor(1.0), {'x': torch.tensor(1.0)}, {'loss': 1.0}])
+def test_a_loss_that_returns_something_else_is_one_line(sample, monkeypatch, losses):
+    monkeypatch.setitem(LOSSES, 'bad', lambda pred, batch, args: losses)
+    with pytest.raises(UserError, match="--loss bad: expected {'loss'"):
+        compute_loss(*sample, make_namespace('bad'))
+
+
 @pytest.mark.parametrize(
     ('ignore_index', 'expected'),
     [(255, 126.0), (0, 251.0)],  # |1 - 0|, |4 - 255|, nan: by default 255 is a number

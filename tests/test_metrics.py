@@ -8,6 +8,7 @@ from test_loss import OTHER_TASK, make_tasks
 
 from metrics import METRICS, compute_metrics, summarize
 from utils.classes import count_classes
+from utils.errors import UserError
 from utils.logger import Recorder
 
 ARGS = Namespace(num_classes=4, ignore_index=255, metrics=['acc', 'miou', 'mdice'])
@@ -85,7 +86,7 @@ def test_an_image_of_ignored_pixels_changes_no_score():
 
 
 def test_l1_is_the_mean_absolute_error():
-    args = Namespace(metrics=['l1'], ignore_index=255)
+    args = Namespace(metrics=['l1'], ignore_index=255, num_classes=2)
     pred, batch = torch.tensor([[1.0, 2.0]]), {'label': torch.tensor([[0.0, 4.0]])}
     recorder = Recorder()
     recorder.record_all(compute_metrics(pred, batch, args))
@@ -116,3 +117,13 @@ def test_an_entry_gives_sums_and_counts_of_one_shape_and_a_number_for_its_task(m
         assert all(isinstance(score, float) for score in scores.values())
     if not num_fitting:
         pytest.skip(f'{name} fits none of the tasks {", ".join(make_tasks(3))}')
+
+
+@pytest.mark.parametrize(
+    'scores', [0.5, {'bad': 0.5}, (1, 2), {'bad': (torch.ones(3), torch.ones(3))}]
+)
+def test_a_metric_that_returns_something_else_is_one_line(monkeypatch, scores):
+    monkeypatch.setitem(METRICS, 'bad', (lambda scored: scores, 'higher'))
+    pred, batch = make_batch(1)
+    with pytest.raises(UserError, match=r'--metrics bad: expected .*sum, count'):
+        compute_metrics(pred, batch, Namespace(**vars(ARGS) | {'metrics': ['bad']}))

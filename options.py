@@ -13,9 +13,8 @@ from utils.tracking.run_dir import get_test_result_dir, get_train_model_dir  # n
 # The kinds of options. A new option's name is added to one row.
 #   result    what is computed; taken from the checkpoint in evaluation, and a change is drift
 #   training  how training goes; a change is drift too
-#   file      the data; taken from the checkpoint, and compared by content
-#   view      what evaluation prints, how fast it is; taken from the checkpoint
-#   command, name, action: never taken from a checkpoint; action not from args.txt either
+#   file, view    the data (compared by content), what evaluation prints; from the checkpoint too
+#   command, name, action    never taken from a checkpoint; action not from args.txt either
 KINDS = {
     'result': 'model_type data_type img_size num_classes label_values ignore_index loss '
     'class_weights seed deterministic amp channels_last compile overfit',
@@ -146,6 +145,7 @@ def get_train_args(argv=None):
     """The options of train.py. A mistake ends the program with one line and exit code 2."""
     with one_line_errors():
         parser = parse_train_args(Parser(description='Train a model.'))
+        parser.check_kinds(KINDS)
         return prepare_train_args(parser.parse_args(argv))
 
 

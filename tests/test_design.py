@@ -12,6 +12,12 @@ from utils.arg_parser import Parser
 
 MAX_FILE, MAX_FUNCTION = 230, 40  # lines
 MAX_LINES = {'train.py': 170, 'eval.py': 110}
+# What whoever clones this edits may grow by ROOM lines.
+EDITED = (
+    'options.py loss.py metrics.py predict.py data/augment.py data/data_entry.py '
+    'model/model_entry.py model/submodules.py utils/viz.py utils/optim.py'
+)
+ROOM = 200
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 # Whoever clones this adds networks, datasets and functions of any length, with or without
 # docstrings. So of the places where they go only what is shipped is looked at.
@@ -58,8 +64,8 @@ TRACKING_GUESTS = ('scripts/bench.py',)  # which measures the parts
 
 def is_added(name, node):
     """Whether a function or class of a file is not one that is shipped with it."""
-    shipped = SHIPPED_FUNCTIONS.get(name)
-    return shipped is not None and node.name not in shipped.split()
+    shipped = SHIPPED_FUNCTIONS.get(name, '')
+    return name in EDITED.split() and node.name not in shipped.split()
 
 
 def parse(name):
@@ -73,10 +79,11 @@ def find_nodes(name, *kinds):
 @pytest.mark.parametrize('name', CORE)
 def test_a_file_has_at_most_230_lines_and_a_function_40(name):
     num_lines = len((ROOT / name).read_text(encoding='utf-8').splitlines())
-    assert num_lines <= MAX_LINES.get(name, MAX_FILE)
+    room = ROOM if name in EDITED.split() else 0
+    assert num_lines <= MAX_LINES.get(name, MAX_FILE) + room
     for node in find_nodes(name, *FUNCTIONS):
         first = min([node.lineno, *(decorator.lineno for decorator in node.decorator_list)])
-        is_short = node.end_lineno - first + 1 <= MAX_FUNCTION
+        is_short = node.end_lineno - first + 1 <= MAX_FUNCTION + room
         assert is_short or is_added(name, node), node.name
 
 

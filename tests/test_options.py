@@ -10,6 +10,7 @@ from conftest import run_python, train
 from model.model_entry import MODELS
 from options import (
     INHERITED,
+    KINDS,
     get_test_args,
     get_test_result_dir,
     get_train_args,
@@ -23,6 +24,14 @@ from utils.checkpoint import load_checkpoint, save_checkpoint
 from utils.errors import UserError
 
 DEFAULTS = parse_train_args(Parser()).get_defaults()
+
+
+def test_an_option_that_is_of_no_kind_says_where_to_add_it():
+    parser = parse_train_args(Parser())
+    parser.check_kinds(KINDS)
+    parser.add_argument('--alpha', help='an option of a clone')
+    with pytest.raises(UserError, match="add 'alpha' to a row of KINDS"):
+        parser.check_kinds(KINDS)
 
 
 @pytest.mark.parametrize(

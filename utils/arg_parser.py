@@ -36,6 +36,14 @@ class Parser(argparse.ArgumentParser):
             self.error(f"unknown option '{name}'{nearest(name, self._option_string_actions)}")
         return args
 
+    def check_kinds(self, kinds):
+        """UserError for an option that is in no row of `kinds`, {kind: names}."""
+        known = {'help', *' '.join(kinds.values()).split()}
+        missing = [action.dest for action in self._actions if action.dest not in known]
+        if missing:
+            advice = "a 'result' option, for example, is taken from the checkpoint in evaluation"
+            raise UserError(f"options.py: add '{missing[0]}' to a row of KINDS: {advice}")
+
     def parse_typed(self, argv=None):
         """{name: value} of the options that argv holds: no defaults."""
         not_typed = object()

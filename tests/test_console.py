@@ -99,8 +99,11 @@ def test_help_lists_the_names_of_the_registries():
     from loss import LOSSES
     from metrics import METRICS
 
-    assert list_names('loss').startswith(', '.join(LOSSES))
-    assert list_names('metrics').startswith(', '.join(METRICS))
+    for option, registry in {'loss': LOSSES, 'metrics': METRICS}.items():
+        names, _, file = list_names(option).partition(' (')
+        assert len(names.split(', ')) > 1
+        assert {*names.split(', ')} <= {*registry}
+        assert file.endswith('.py)')
 
 
 def test_costs_are_those_of_the_network(make_args):

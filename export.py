@@ -3,7 +3,7 @@
 python export.py --load_model_path X [--format pt2 onnx] [--size H W | --dynamic]
 
 The file takes uint8 RGB images (N,3,H,W) and returns the model's output (N,C,...), maps at the size
-of the image. It holds facts about the model as JSON:
+of the image. It contains facts about the model as JSON:
 
     facts = {'facts.json': ''}
     model = torch.export.load('best.pt2', extra_files=facts).module()
@@ -153,7 +153,7 @@ def check_packages(formats):
 
 
 def describe(args, checkpoint, program):
-    """The facts that the file holds."""
+    """The facts that the file contains."""
     return {
         'input': f'uint8 RGB {get_input_shape(program)}',
         'classes': get_class_names(args),

@@ -20,7 +20,7 @@ def find_images(words):
     """The paths that files, directories, globs and lists stand for, each with its name below the
     output directory, which has no suffix: {path: name}.
 
-    UserError for a word that stands for no image. In a directory's tree the names keep its
+    UserError for a word that matches no image. In a directory's tree the names keep its
     directories; of two paths with one name the later gets its suffix or a number as well.
     """
     if not words:
@@ -44,7 +44,7 @@ def expand(word):
     if path.is_dir():
         paths = [p for p in sorted(path.rglob('*')) if p.suffix.lower() in SUFFIXES]
         if not paths:
-            raise UserError(f'{path.absolute()} holds no image: {" ".join(SUFFIXES)}')
+            raise UserError(f'{path.absolute()} contains no image: {" ".join(SUFFIXES)}')
         return path, paths
     if path.suffix.lower() in LISTS:
         rows = ImageList(path, num_paths=1)

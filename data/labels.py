@@ -14,8 +14,8 @@ SMOOTHED = 'smoothed or saved as JPEG; threshold and save as PNG, resize with ne
 
 
 def read_indices(path, args):
-    """(H,W) uint8 class indices of a label file. Beside a class file with colors an RGB file holds
-    colors even if all of it is gray: the black of an empty mask is a color, not class 0.
+    """(H,W) uint8 class indices of a label file. With a class file with colors, RGB files are read
+    as colors even if they are all gray: the black of an empty mask is a color, not class 0.
     """
     is_color = bool(get_colors(args)) and not getattr(args, 'label_values', None)
     return to_classes(read_values(path, is_color), args, path)
@@ -35,7 +35,7 @@ def to_classes(values, args, path):
             return indices
         values = values[..., 0]
     if values.dtype.kind == 'f' and not (values == np.rint(values)).all():  # nan is unequal too
-        raise UserError(f'label {path} holds fractions or nan, expected class indices')
+        raise UserError(f'label {path} contains fractions or nan, expected class indices')
     if getattr(args, 'label_values', None):
         if values.dtype.itemsize > 2:
             values = values.clip(-1, MAX_VALUE + 1).astype(np.int32)
@@ -78,28 +78,28 @@ def parse_label_values(texts):
 
 
 def explain_values(found, counts, args):
-    """Why sorted values of a file or a list, with their counts, are no classes, and the remedy."""
+    """Why sorted values of a file or a list, with their counts, are no classes, and what to do."""
     n, ignored, values = count_classes(args), args.ignore_index, found.tolist()
     given, others = f'with --num_classes {args.num_classes}', [v for v in values if v != ignored]
     if 255 in values and {*values} - {255, ignored} <= {*range(n)}:
         advice = '--label_values 0 255 if 255 is class 1, ' if n == 2 else ''
         shown = ' '.join(map(str, values))
-        return f'holds the values {shown} {given}: {advice}--ignore_index 255 if it is ignored'
+        return f'contains the values {shown} {given}: {advice}--ignore_index 255 if it is ignored'
     levels = find_levels(found, counts, min(n, 4))
     is_mask = levels and levels[0] <= 8 and levels[-1] >= 247
     if levels and len(values) > (n + 1 if is_mask else 4 * len(levels)):
         near = ' and '.join(map(str, levels))
-        return f'holds {len(values)} values, nearly all near {near}: {SMOOTHED}'
+        return f'contains {len(values)} values, nearly all near {near}: {SMOOTHED}'
     if others[0] >= 0 and others[-1] == n:
         zero = ', 0 is something else' if others[0] == 0 else ''
         stored = ' '.join(map(str, range(1, n + 1))) if n <= 20 else f'$(seq {n})'
         ways = f'--label_values {stored} (0 is then ignored) or --num_classes {n + 1}'
-        return f'holds values {others[0]} to {n} {given}: they seem to start at 1{zero}: {ways}'
+        return f'contains values {others[0]} to {n} {given}: they seem to start at 1{zero}: {ways}'
     wrong = next(value for value in others if not 0 <= value < n)
     share = f'{counts[values.index(wrong)] / counts.sum():.1%}'
     shown = ' '.join(map(str, others))
     advice = f': --label_values {shown} if these are the classes' if len(others) == n <= 20 else ''
-    line = f'holds the value {wrong} ({share}); {given} and --ignore_index {ignored} values are'
+    line = f'contains the value {wrong} ({share}); {given} and --ignore_index {ignored} values are'
     return f'{line} 0 to {n - 1}{advice}'
 
 
@@ -133,7 +133,7 @@ def look_up_colors(colors, args, path):
     elif len(found) > len(known) + 16:
         advice = SMOOTHED
     colors = plural(len(found), 'color')
-    raise UserError(f'label {path} holds {colors} of no class: {shown}; {advice}')
+    raise UserError(f'label {path} contains {colors} of no class: {shown}; {advice}')
 
 
 @cache

@@ -51,7 +51,7 @@ def count_list(args, dataset, is_full=False):
 
 
 class Rows(Dataset):
-    """Item i is what row rows[i] of a dataset holds, or what is wrong with it."""
+    """Item i is what row rows[i] of a dataset contains, or what is wrong with it."""
 
     def __init__(self, dataset, rows, is_full):
         self.dataset, self.rows, self.is_full = dataset, rows, is_full

@@ -21,7 +21,7 @@ class ListFile:
     The first `num_paths` cells of a row are files, relative to `root` or, if that is blank, to the
     list's own directory; they are looked for here, so that a missing one is known at the start. The
     other cells stay as they are written. Columns of text are separated by white space, or by tabs
-    if a path holds a space; blank lines and lines that begin with # are ignored.
+    if a path contains a space; blank lines and lines that begin with # are ignored.
 
     The rows are in one byte buffer: a million Python strings would be copied into every DataLoader
     worker, page by page, as their reference counts change.

@@ -114,7 +114,7 @@ class Loader(DataLoader):
 def make_loader(dataset, args, device, batch_size, is_train, num_samples):
     """A Loader over the first num_samples; for training shuffled and with full batches only."""
     if num_samples == 0:
-        raise UserError(f'{type(dataset).__name__} holds no sample')
+        raise UserError(f'{type(dataset).__name__} contains no sample')
     if is_train and batch_size > num_samples:
         raise UserError(f'--batch_size {batch_size}: there are {num_samples} training samples')
     if args.num_workers and len(tempfile.gettempdir()) > MAX_TMPDIR:

@@ -35,7 +35,7 @@ def find_files(folder, other):
         reason = 'is a file' if folder.exists() else 'does not exist'
         raise UserError(f'{folder} {reason}; expected a folder of images and a folder of labels')
     if folder.resolve() == other.resolve():
-        raise UserError(f'{folder} holds images and labels; move the labels to their own folder')
+        raise UserError(f'{folder} contains images and labels; move the labels to their own folder')
     paths = (p for p in folder.rglob('*') if p.suffix.lower() in SUFFIXES and p.is_file())
     if folder in other.parents:
         paths = (path for path in paths if other not in path.parents)
@@ -43,7 +43,7 @@ def find_files(folder, other):
     files = sorted(file for file in files if '/.' not in f'/{file}')  # hidden
     if not files:
         kinds = ' '.join(SUFFIXES)
-        raise UserError(f'{folder} holds no image ({kinds}; links to folders are not followed)')
+        raise UserError(f'{folder} contains no image ({kinds}; links to folders are not followed)')
     return files
 
 

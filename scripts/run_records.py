@@ -26,7 +26,7 @@ def load_run(directory):
 
 
 def get_status(run, directory):
-    """What run.json says, but 'killed' where no process holds the lock of a run that is running."""
+    """What run.json says, but 'killed' where no process has the lock of a running run."""
     lock = directory / '.lock'
     if run['status'] != 'running':
         return run['status']

@@ -227,7 +227,7 @@ def clone(trained_clone, tmp_path):
 def edit(path, old, new):
     """Replaces the one place of a file that reads `old`."""
     text = path.read_text()
-    assert text.count(old) == 1, f'{path} holds {old!r} {text.count(old)} times'
+    assert text.count(old) == 1, f'{path} contains {old!r} {text.count(old)} times'
     path.write_text(text.replace(old, new))
 
 

@@ -22,7 +22,7 @@ def broken(tmp_path):
 
 
 def check_refused(make_args, capsys, tmp_path, words, *options):
-    """Training ends with code 2 and one line that holds every word; there is no run directory."""
+    """Training ends with code 2 and one line with every word; there is no run directory."""
     with pytest.raises(SystemExit) as stop, one_line_errors():
         main(make_args('--epochs', 1, *options))
     message = capsys.readouterr().err

@@ -9,7 +9,7 @@ from metrics import METRICS
 
 
 def check_refused(make, options, words, capsys, tmp_path):
-    """make(*options) ends with code 2 and one line that holds every word; there is no run."""
+    """make(*options) ends with code 2 and one line that contains every word; there is no run."""
     with pytest.raises(SystemExit) as stop:
         make(*options)
     assert stop.value.code == 2

@@ -325,7 +325,7 @@ def test_a_tensor_that_claims_more_than_its_record_is_refused(path):
 
 
 def nest(depth=40):
-    """A list that in 40 steps holds 2**40 items."""
+    """A list that in 40 steps contains 2**40 items."""
     value = ['x']
     for _ in range(depth):
         value = [value, value]

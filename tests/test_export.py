@@ -94,7 +94,7 @@ def test_outputs_that_are_not_finite_do_not_pass_for_equal():
 
 
 class BranchNet(nn.Module):
-    """Decides by what the image holds: no graph can be traced."""
+    """Decides by what the image contains: no graph can be traced."""
 
     def __init__(self, args):
         super().__init__()

@@ -89,7 +89,7 @@ def write_tiff(path, pixels, kind=1, photometric=1, is_big=False, extra=()):
 
 
 def refuse(read, path, *words):
-    """Reading ends in a UserError of one line that holds the file's name and every word."""
+    """Reading ends in a UserError of one line that contains the file's name and every word."""
     with pytest.raises(UserError) as stop:
         read(path)
     message = str(stop.value)

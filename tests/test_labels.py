@@ -36,7 +36,7 @@ def make_label(*values, dtype=np.uint8):
 
 
 def refuse(values, args, *words):
-    """to_classes ends in a UserError of one line that names the file and holds every word."""
+    """to_classes ends in a UserError of one line that names the file and contains every word."""
     with pytest.raises(UserError) as stop:
         to_classes(values, args, 'a_mask.png')
     message = str(stop.value)
@@ -79,7 +79,7 @@ def test_args_without_label_values_are_those_of_an_older_run():
 
 
 def test_a_value_too_many_is_named_with_its_share():
-    words = ['holds the value 7 (33.3%)', '--num_classes 3', '--ignore_index 255', '0 to 2']
+    words = ['contains the value 7 (33.3%)', '--num_classes 3', '--ignore_index 255', '0 to 2']
     refuse(make_label(0, 1, 7), make_args(3), *words)
     refuse(make_label(0, 1, 999, dtype=np.uint16), make_args(3), 'the value 999')
     refuse(make_label(0, 1, -1, dtype=np.int32), make_args(3), 'the value -1')
@@ -155,7 +155,7 @@ def test_many_true_classes_are_not_called_smoothed():
     many = rng.integers(0, 182, (50, 50)).astype(np.uint8)
     few = make_label(*[0] * 15, 5, 60, 100, 181)
     for values, num_classes in ((cityscapes, 19), (many, 20), (few, 2), (few, 3)):
-        message = refuse(values, make_args(num_classes), 'holds the value')
+        message = refuse(values, make_args(num_classes), 'contains the value')
         assert 'smoothed' not in message
 
 

@@ -41,7 +41,7 @@ def read_rows(path):
 
 
 def check_refused(capsys, words, *options):
-    """make_list ends with code 2 and one line that holds every word."""
+    """make_list ends with code 2 and one line that contains every word."""
     with pytest.raises(SystemExit) as stop, one_line_errors():
         main(parse_args(list(map(str, options))))
     message = capsys.readouterr().err
@@ -165,8 +165,8 @@ def test_four_unpaired_images_are_counted_and_three_named(make_set, capsys):
         ('a.png b.png', 'x.png y.png', ['no pairs', 'has a.png', 'has x.png', 'same stem']),
         ('cat_1.png dog_2.png', 'cat_7.png dog_8.png', ['no pairs']),
         ('a.png', 'mask.png', ['no pairs']),
-        ('', 'a.png', ['images holds no image', '.jpg']),
-        ('a.png', 'a.txt', ['masks holds no image']),
+        ('', 'a.png', ['images contains no image', '.jpg']),
+        ('a.png', 'a.txt', ['masks contains no image']),
         ('a.png', 'a.png', ["one group, 'a.png'", '--val 0']),
     ],
 )
@@ -179,7 +179,7 @@ def test_folders_that_are_none(make_set, capsys, tmp_path):
     images = root / 'images'
     check_refused(capsys, ['no does not exist'], root / 'no', images)
     check_refused(capsys, ['a.png is a file', 'a folder of labels'], images, images / 'a.png')
-    check_refused(capsys, ['holds images and labels', 'move'], images, root / 'masks/../images')
+    check_refused(capsys, ['contains images and labels', 'move'], images, root / 'masks/../images')
     check_refused(capsys, ['LABELS'], images)
 
 

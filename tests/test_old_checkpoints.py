@@ -182,7 +182,7 @@ STORED = {'num_classes': 3, 'model_type': 'toy', 'metrics': ['acc', 'miou'], 'im
 
 @pytest.fixture
 def make_stored(tmp_path, toy_val_list):
-    """A function of options that returns a checkpoint's path, which holds no more than these."""
+    """A function of options that returns a checkpoint's path, which contains no more than these."""
 
     def make(**args):
         args = STORED | {'val_list': str(toy_val_list)} | args

@@ -106,7 +106,7 @@ def test_a_run_is_named_after_model_and_prefix(make_args):
 
 @pytest.fixture
 def checkpoint(make_args, tmp_path):
-    """A checkpoint file with options in it, and the args that it holds."""
+    """A checkpoint file with options in it, and the args that it contains."""
     args = make_args('--lr', 0.5, '--save_prefix', 'made', '--val_batch_size', 3)
     save_checkpoint({'args': vars(args)}, tmp_path / 'best.pth')
     return tmp_path / 'best.pth', args

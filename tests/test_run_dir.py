@@ -70,7 +70,7 @@ with lock_run(RunDir(sys.argv[1])):
 
 def test_a_directory_that_holds_a_run_is_not_written_over(make_args):
     main(make_args('--epochs', 1))
-    with pytest.raises(UserError, match='holds a run') as error:
+    with pytest.raises(UserError, match='contains a run') as error:
         main(make_args('--epochs', 1))
     for word in ('--resume', '--save_prefix', '--overwrite'):
         assert word in str(error.value)

@@ -1,4 +1,4 @@
-"""The command line: one-line errors, files of options, and options that a checkpoint holds."""
+"""The command line: one-line errors, files of options, and options that a checkpoint contains."""
 
 import argparse
 import shlex
@@ -45,7 +45,7 @@ class Parser(argparse.ArgumentParser):
             raise UserError(f"options.py: add '{missing[0]}' to a row of KINDS: {advice}")
 
     def parse_typed(self, argv=None):
-        """{name: value} of the options that argv holds: no defaults."""
+        """{name: value} of the options that argv contains: no defaults."""
         not_typed = object()
         blank = argparse.Namespace(**{action.dest: not_typed for action in self._actions})
         typed = vars(self.parse_args(argv, blank))
@@ -75,7 +75,7 @@ class Parser(argparse.ArgumentParser):
                     self.error(f'argument {words[0]}: got {" ".join(words[1:])}')
                 values |= self.parse_typed(words)
             except UserError as error:
-                raise UserError(f'an option that the checkpoint holds: {error}') from error
+                raise UserError(f'an option that the checkpoint contains: {error}') from error
         return values
 
     def error(self, message):

@@ -6,7 +6,7 @@ import re
 
 
 def number(kind, expected, is_valid):
-    """An argparse type: `kind` (int or float), finite, for which is_valid holds."""
+    """An argparse type: `kind` (int or float), finite, for which is_valid is true."""
 
     def parse(text):
         try:

@@ -71,6 +71,6 @@ def load_checkpoint(path):
     except Exception as error:
         raise UserError(f'checkpoint {path} cannot be loaded: {explain(path, error)}') from error
     if not isinstance(state, dict):
-        raise UserError(f'checkpoint {path} holds a {type(state).__name__}, expected a dict')
+        raise UserError(f'checkpoint {path} contains a {type(state).__name__}, expected a dict')
     check_growth(state, path)
     return check_structure(state, path)

@@ -15,7 +15,7 @@ from utils.errors import UserError, one_line
 FORMAT_VERSION = 1
 SMALL = 2**24  # items in memory that are never too many
 NUMBER = (int, float)
-# What training writes under a name: a type, types, or what a dict holds, '*' under every name.
+# What training writes under a name: a type, types, or what a dict contains, '*' under every name.
 STRUCTURE = {
     **dict.fromkeys(('model', 'ema', 'optimizer', 'scheduler', 'scaler'), dict),
     **dict.fromkeys(('format_version', 'epoch', 'step', 'batch', 'num_batches'), int),
@@ -76,7 +76,7 @@ def check_growth(state, path):
 
 def count_items(value, counts):
     """How many items, bytes and characters a walk over a value meets, shared ones each time; inf
-    for a value that holds itself. `counts` keeps those of containers, by id.
+    for a value that contains itself. `counts` keeps those of containers, by id.
     """
     if torch.is_tensor(value):
         return value.numel()
@@ -99,7 +99,7 @@ def check_structure(state, path):
     faults = {name: find_fault(state.get(name), STRUCTURE[name]) for name in names}
     if not faults.get('code'):
         outside = [name for name in state.get('code', {}) if not is_inside(name)]
-        faults['code'] = f'holds the file {outside[0]!r}' if outside else ''
+        faults['code'] = f'contains the file {outside[0]!r}' if outside else ''
     faults = {name: fault for name, fault in faults.items() if fault}
     if 'format_version' not in state:
         return {name: value for name, value in state.items() if name not in faults}
@@ -151,9 +151,9 @@ def explain_code(path, name):
     try:
         with zipfile.ZipFile(path) as archive:
             keys = find_key(read_outline(archive).content, name)
-        place = f'its key {keys} holds' if keys else 'it holds'
+        place = f'its key {keys} contains' if keys else 'it contains'
     except Exception:  # whatever a file that is no checkpoint makes of itself
-        place = 'it holds'
+        place = 'it contains'
     return f'{place} code ({name}), which is never run; {advice}'
 
 

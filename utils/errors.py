@@ -102,7 +102,7 @@ def open_streams():
             stream.reconfigure(errors='backslashreplace')
 
 
-# What the machine lacks: words of the error, and the remedy. The first row that fits counts.
+# What the machine lacks: words of the error, and what to do. The first row that fits counts.
 LACKS = {
     r'shared memory|/torch_\d|Bus error': 'shared memory is short ({shm} free in /dev/shm): '
     'give fewer --num_workers, 0 needs none; in docker --shm-size 8g',
@@ -119,7 +119,7 @@ LACKS = {
     'File too large': 'this shell limits the size of files: `ulimit -f unlimited`',
     'Read-only file system|Permission denied|Operation not permitted': 'choose a --model_dir, or a '
     '--result_dir, that can be written to',
-    'Input/output error|Stale file handle': 'check the disk or the network that holds it',
+    'Input/output error|Stale file handle': 'check the disk or the network that it is on',
     "can't start new thread|Resource temporarily": 'this shell allows no more processes: '
     '`ulimit -u`, or give fewer --num_workers',
     'No usable temporary directory': 'set TMPDIR to a directory with space',
@@ -129,7 +129,7 @@ LACKS = {
 
 
 def explain_lack(error):
-    """One line about what the machine lacks, with the remedy; '' for any other exception."""
+    """One line about what the machine lacks and what to do; '' for any other exception."""
     if not isinstance(error, OSError | RuntimeError | MemoryError | UnicodeError):
         return ''
     text = str(error).strip().rpartition('\n')[2]  # a worker sends a traceback, its message last

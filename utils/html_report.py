@@ -53,7 +53,7 @@ def read_curves(rows):
 
 
 def to_number(text):
-    """The number that a text stands for; None if it is none."""
+    """The number that a text contains; None if it is none."""
     try:
         return float(text)
     except (TypeError, ValueError):

@@ -31,7 +31,7 @@ def list_names(option):
 
 
 def get_file(option):
-    """The file that holds an option's registry."""
+    """The file that contains an option's registry."""
     return REGISTRIES[option].partition(':')[0].replace('.', '/') + '.py'
 
 

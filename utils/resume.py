@@ -23,7 +23,7 @@ STATEFUL = ('optimizer', 'scheduler', 'scaler', 'logger')
 
 @dataclass
 class Resumed:
-    """A checkpoint to continue from, its file, and the epoch that best.pth holds (0: none)."""
+    """A checkpoint to continue from, its file, and the epoch that best.pth contains (0: none)."""
 
     checkpoint: dict
     path: Path
@@ -31,7 +31,7 @@ class Resumed:
 
 
 def get_state(trainer, scores):
-    """The dict that a checkpoint holds: tensors and plain types only."""
+    """The dict that a checkpoint contains: tensors and plain types only."""
     return {
         'model': unwrap(trainer.model).state_dict(),
         'ema': trainer.ema.module.state_dict(),  # without --ema the same tensors, stored once
@@ -109,7 +109,7 @@ def walk_back(run_dir, before):
         names = ', '.join(path.name for path in paths)
         raise UserError(f'{run_dir.path.absolute()}: no checkpoint{place} in {names}; {advice}')
     elif before:
-        raise UserError(f'--replay: {run_dir.path.absolute()} holds no checkpoint')
+        raise UserError(f'--replay: {run_dir.path.absolute()} contains no checkpoint')
     else:
         print(f'no run to resume in {run_dir.path.absolute()}; starting')
     return newest
@@ -121,7 +121,7 @@ def load_training(path):
     missing = [name for name in ('model', 'optimizer', 'epoch', 'step') if name not in checkpoint]
     if missing:
         advice = '--load_model_path starts a new run from its weights'
-        raise UserError(f'checkpoint {path} holds no {missing[0]} to resume: {advice}')
+        raise UserError(f'checkpoint {path} contains no {missing[0]} to resume: {advice}')
     return checkpoint
 
 
@@ -180,7 +180,7 @@ def restore_files(state, resumed, run_dir, is_same_list):
     if found['epoch'] and found['epoch'] == stored['epoch'] != resumed.best_epoch:
         save_checkpoint(stored, run_dir.best)
     elif found['epoch'] != resumed.best_epoch and found['epoch']:
-        reason = f'best.pth holds epoch {resumed.best_epoch}, not the best, {found["epoch"]}'
+        reason = f'best.pth contains epoch {resumed.best_epoch}, not the best, {found["epoch"]}'
         found = NO_BEST
     state.best = found
     if reason:

@@ -174,15 +174,16 @@ def claim_run(args):
 
 
 def check_unused(run_dir, args):
-    """UserError if the directory holds somebody else's files, or a run that must stay."""
+    """UserError if the directory contains somebody else's files, or a run that must be kept."""
     has_run, record = bool(run_dir.list_checkpoints()), run_dir.read_record()
     is_foreign = run_dir.list_files() and 'files' not in record
     if is_foreign and (args.overwrite or not (has_run or run_dir.run_json.exists())):
         advice = 'choose another --model_dir or --save_prefix, or delete them yourself'
-        raise UserError(f'{run_dir.path.absolute()} holds files that no run.json lists: {advice}')
+        path = run_dir.path.absolute()
+        raise UserError(f'{path} contains files that no run.json lists: {advice}')
     if has_run and not (args.resume or args.overwrite):
         advice = '--resume continues it, another --save_prefix keeps it, --overwrite deletes it'
-        raise UserError(f'{run_dir.path} already holds a run: {advice}')
+        raise UserError(f'{run_dir.path} already contains a run: {advice}')
 
 
 @contextmanager

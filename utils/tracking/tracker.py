@@ -199,7 +199,7 @@ def advise_snapshot(checkpoint, typed=()):
 def run_snapshot(args, checkpoint):
     """Runs the same command with the code that made the checkpoint; returns its exit code."""
     if 'code' not in checkpoint:
-        raise UserError(f'checkpoint {args.load_model_path} holds no code for --use_snapshot')
+        raise UserError(f'checkpoint {args.load_model_path} contains no code for --use_snapshot')
     argv = [word for word in Parser().expand(sys.argv[1:]) if word != '--use_snapshot']
     directory = RunDir(Path(args.load_model_path).parent).code
     return sources.run_copy('eval.py', checkpoint['code'], directory, argv)

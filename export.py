@@ -36,6 +36,8 @@ from utils.weights import unwrap
 NUM_IMAGES = 4  # that the file and the checkpoint are compared on
 SUFFIXES = {'pt2': '.pt2', 'onnx': '.onnx'}
 
+TITLE = __doc__.partition('\n')[0]
+
 
 def parse_export_args(parser):
     """Adds what only exporting needs to the common options."""
@@ -175,4 +177,4 @@ def get_input_shape(program):
 
 if __name__ == '__main__':
     with one_line_errors():
-        main(*get_test_args(None, parse_export_args, __doc__.partition('\n')[0]))
+        main(*get_test_args(parse_args=parse_export_args, description=TITLE))

@@ -79,10 +79,11 @@ def compute_metrics(pred, batch, args):
 
 def check_scores(scores, name, args):
     """What a metric's function returned; UserError if it is not what the top of this file says."""
-    pairs = scores.values() if isinstance(scores, dict) else [scores]
-    is_pair = isinstance(scores, dict) and all(isinstance(p, tuple) and len(p) > 1 for p in pairs)
-    shapes = {np.shape(number) for pair in pairs for number in pair[:2]} if is_pair else {None}
-    if not shapes <= {(), (count_classes(args),)}:
+    pairs = list(scores.values()) if isinstance(scores, dict) else [None]
+    are_pairs = all(isinstance(pair, tuple) and len(pair) > 1 for pair in pairs)
+    numbers = [number for pair in pairs for number in pair[:2]] if are_pairs else []
+    shapes = (), (count_classes(args),)
+    if not are_pairs or any(np.shape(number) not in shapes for number in numbers):
         expected = f'expected {{score: (sum, count)}}, each a scalar or ({count_classes(args)},)'
         raise UserError(f'--metrics {name}: {expected}, got {one_line(scores)[:80]}')
     return scores

@@ -24,7 +24,13 @@ from utils.files import write_bytes, write_rows
 from utils.progress import Progress
 from utils.stop import STOP
 from utils.tiling import predict_tiles
-from utils.torch_utils import repeatable_kernels, seed_step, select_device, set_up_torch
+from utils.torch_utils import (
+    denormalize,
+    repeatable_kernels,
+    seed_step,
+    select_device,
+    set_up_torch,
+)
 from utils.tracking.tracker import print_changed_code
 from utils.viz import (
     encode_indices,
@@ -35,6 +41,8 @@ from utils.viz import (
     mix,
     write_img,
 )
+
+TITLE = __doc__.partition('\n')[0]
 
 
 def parse_predict_args(parser):
@@ -132,7 +140,7 @@ def write_prediction(pred, batch, args, path):
             write_bytes(f'{path}_probs.npy', encode_npy(get_probabilities(pred), np.float16))
         picture = label2rgb(classes, palette)
     if args.overlay:
-        img = batch['full_img'][0].numpy(force=True)
+        img = denormalize(batch['full_img'][0].movedim(2, 0)).movedim(0, 2).numpy(force=True)
         write_img(f'{path}_overlay.png', picture if is_numbers else mix(img, picture))
     return {}
 
@@ -194,4 +202,4 @@ def main(args, checkpoint):
 if __name__ == '__main__':
     STOP.catch_signals()
     with one_line_errors(), STOP.with_undo():
-        sys.exit(main(*get_test_args(None, parse_predict_args, __doc__.partition('\n')[0])))
+        sys.exit(main(*get_test_args(parse_args=parse_predict_args, description=TITLE)))

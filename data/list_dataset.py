@@ -68,8 +68,7 @@ class ListDataset(Dataset):
     def read(self, i):
         """The image and the label of row i, checked against each other."""
         img_path, *cells = self.files[i]
-        img, label = self.read_image(img_path), self.read_label(*cells)
-        label = label.numpy() if torch.is_tensor(label) else label
+        img, label = self.read_image(img_path), to_array(self.read_label(*cells))
         if is_map(label) and img.shape[:2] != label.shape:
             turned = [path for path in (img_path, cells[0]) if read_size(path)[2]]
             note = f'; {turned[0]} is turned by its EXIF orientation' if turned else ''
@@ -93,6 +92,11 @@ class ListDataset(Dataset):
         if isinstance(label, int):
             return augment_image(img, size), label
         return random_light(resize_image(img, size)), label
+
+
+def to_array(label):
+    """A label that is a tensor as a NumPy array or scalar; any other label as it is."""
+    return label.numpy()[()] if torch.is_tensor(label) else label
 
 
 def is_map(label):

@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from data.image_io import read_mode, read_size
 from data.labels import check_class
-from data.list_dataset import ListDataset, is_map
+from data.list_dataset import ListDataset, is_map, to_array
 from utils.errors import UserError
 from utils.files import replace_file
 
@@ -65,7 +65,7 @@ class Rows(Dataset):
         facts = {'row': row, 'error': '', 'counts': {}, 'size': (), 'turned': False, 'mode': ''}
         try:
             height, width, is_turned = self.read_size(img_path)
-            label = dataset.read(row)[1] if self.is_full else dataset.read_label(*cells)
+            label = dataset.read(row)[1] if self.is_full else to_array(dataset.read_label(*cells))
             if isinstance(label, int | np.integer):
                 check_class(label, dataset.args, img_path)
             if is_map(label) and label.shape != (height, width):

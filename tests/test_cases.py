@@ -391,12 +391,14 @@ class TensorLabels(ListDataset):
         return torch.from_numpy(super().read_label(path))
 
 
-def test_labels_that_are_tensors_are_augmented_with_their_images(base, monkeypatch):
+def test_labels_that_are_tensors_are_checked_and_augmented(base, monkeypatch, capsys):
     monkeypatch.setitem(DATASETS, 'tensors', 'test_cases:TensorLabels')
     loaders = [Trainer(base.args('--data_type', name)).train_loader for name in ('tensors', 'list')]
     for one, other in zip(*loaders, strict=True):
         assert torch.equal(one['img'], other['img'])
         assert torch.equal(one['label'], other['label'])
+    checked = [line for line in capsys.readouterr().out.splitlines() if 'train.txt: ' in line]
+    assert checked[0] == checked[1]  # with the share of each class
 
 
 class FloatImages(ListDataset):

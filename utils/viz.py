@@ -79,9 +79,7 @@ def draw_classes(pred, label, img, args):
 
 
 def mix(img, colors, share=0.6):
-    """The colors over the image; without the image if that is not uint8."""
-    if img.dtype != np.uint8:
-        return colors
+    """The colors over the image."""
     return cv2.addWeighted(colors, share, np.ascontiguousarray(img), 1 - share, 0)
 
 

@@ -54,7 +54,7 @@ def describe_run(run, home, usual):
     options = {k: format_value(v) for k, v in run['args'].items() if k not in hidden}
     trial, is_other = describe_trial(run), bool(scores) and get_list(run) != usual
     notes = [trial] * bool(trial) + [describe_list(run)] * (is_other and not trial)
-    reports = sorted(path.glob('*/*/report.html'))
+    reports = sorted(p for p in path.glob('*/*/report.html') if p.parts[-3] != 'code')
     return {
         'name': run['name'],
         'link': link_to(path, home),

@@ -161,8 +161,9 @@ def write_page(runs, *options):
     for i, name in enumerate(('net_a_seed0', 'net_a_seed1', 'net_b')):
         curves = [{'epoch': e, 'train/loss': 1 / e, 'val/miou': 0.1 * e + i} for e in (1, 2, 3)]
         write_rows(runs / name / 'log.csv', curves)
-    (runs / 'net_b' / 'best' / 'demo val').mkdir(parents=True)
-    (runs / 'net_b' / 'best' / 'demo val' / 'report.html').touch()
+    for place in ('best/demo val', 'code/utils'):  # a report, and the template of reports
+        (runs / 'net_b' / place).mkdir(parents=True, exist_ok=True)
+        (runs / 'net_b' / place / 'report.html').touch()
     (runs / 'net_c' / 'log.csv').write_bytes(b'\xff\0')
     ask(runs, 'html', *options)
     text = (runs / 'runs.html').read_text().partition('id="data">')[2]

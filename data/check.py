@@ -31,7 +31,7 @@ def check_data(args, train_set, val_set):
     for report in reports:
         check_classes(args, report)
     warnings = [warning for report in reports for warning in list_oddities(args, report)]
-    if len(sets) == 2 and sets[0].files.path != sets[1].files.path:
+    if len(sets) == 2 and not args.overfit:
         warnings += compare_lists(args, sets, reports)
     for warning in warnings:
         print(f'warning: {warning}', file=sys.stderr)

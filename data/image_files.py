@@ -1,12 +1,12 @@
-"""Which images predict.py is asked for, and the names of its files."""
+"""The images below a folder; which images predict.py is asked for, and the names of its files."""
 
 import glob
 from pathlib import Path
 
 from data.list_file import ListFile
-from data.make_list import SUFFIXES
 from utils.errors import UserError
 
+SUFFIXES = ('.png', '.jpg', '.jpeg', '.bmp', '.tif', '.tiff', '.webp', '.gif', '.ppm', '.pgm')
 LISTS = ('.txt', '.csv', '.tsv')
 
 
@@ -42,10 +42,7 @@ def expand(word):
     """(root, paths) of one word: names are relative to the root."""
     path = Path(word)
     if path.is_dir():
-        paths = [p for p in sorted(path.rglob('*')) if p.suffix.lower() in SUFFIXES]
-        if not paths:
-            raise UserError(f'{path.absolute()} contains no image: {" ".join(SUFFIXES)}')
-        return path, paths
+        return path, list_images(path)
     if path.suffix.lower() in LISTS:
         rows = ImageList(path, num_paths=1)
         return path.parent, [Path(rows[i][0]) for i in range(len(rows))]
@@ -55,6 +52,19 @@ def expand(word):
     if not paths:
         raise UserError(f'{path.absolute()} does not exist')
     return Path(), paths
+
+
+def list_images(folder, left_out=None):
+    """The image files below `folder` but not in `left_out`, sorted; without hidden ones. Links to
+    files count, links to folders are not followed: they may form a loop.
+    """
+    paths = (p for p in folder.rglob('*') if p.suffix.lower() in SUFFIXES and p.is_file())
+    paths = (p for p in paths if '/.' not in f'/{p.relative_to(folder).as_posix()}')
+    paths = sorted((p for p in paths if left_out not in p.parents), key=Path.as_posix)
+    if not paths:
+        kinds = ' '.join(SUFFIXES)
+        raise UserError(f'{folder} contains no image ({kinds}; links to folders are not followed)')
+    return paths
 
 
 def choose_name(place, taken):

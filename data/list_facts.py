@@ -1,9 +1,11 @@
 """What a list and its labels hold, counted row by row; read for data/check.py."""
 
 import hashlib
+import inspect
 import json
 import sys
 from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +15,7 @@ from tqdm import tqdm
 from data.image_io import read_mode, read_size
 from data.labels import check_class
 from data.list_dataset import ListDataset, is_map, to_array
+from utils.classes import get_colors
 from utils.errors import UserError
 from utils.files import replace_file
 
@@ -24,29 +27,23 @@ OPTIONS = ('num_classes', 'ignore_index', 'label_values', 'data_type', 'data_roo
 def count_list(args, dataset, is_full=False):
     """The facts of a list, from the cache if it has been checked before."""
     files = dataset.files
-    options = [str(getattr(args, name, '')) for name in OPTIONS]
-    names = Path(args.class_names).read_text('utf-8-sig') if args.class_names else ''
-    key = [
-        files.buffer.tobytes(),
-        files.row_bytes.tobytes(),
-        names,
-        *options,
-        type(dataset).__name__,
-    ]
-    digest = hashlib.sha256()
-    for part in key:
-        digest.update(part if isinstance(part, bytes) else part.encode())
+    options = [getattr(args, name, '') for name in OPTIONS]
+    code = inspect.getsource(inspect.getmodule(type(dataset)))  # `read_label` may be edited
+    digest = hashlib.sha256(f'{options} {get_colors(args)} {code}'.encode())
+    digest.update(files.buffer.tobytes() + files.row_bytes.tobytes())
     cached = CACHE / f'{digest.hexdigest()[:24]}.json'
-    if cached.exists() and not is_full:
-        return json.loads(cached.read_text('utf-8')) | {'list': str(files.path)}
+    if not is_full:
+        with suppress(OSError, ValueError):  # missing or damaged
+            return json.loads(cached.read_text('utf-8')) | {'list': str(files.path)}
     rows = range(len(files))
     if len(files) > MAX_CHECKED and not is_full:
         rows = np.random.default_rng(0).choice(len(files), MAX_CHECKED, replace=False).tolist()
     report = add_up(files, read_rows(args, dataset, rows, is_full))
     if not report['errors'] and not is_full:
-        CACHE.mkdir(parents=True, exist_ok=True)
-        with replace_file(cached) as file:
-            json.dump(report, file)
+        with suppress(OSError):  # without write access the next start checks again
+            CACHE.mkdir(parents=True, exist_ok=True)
+            with replace_file(cached) as file:
+                json.dump(report, file)
     return report
 
 

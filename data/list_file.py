@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from utils.errors import UserError, check_readable
+from utils.errors import UserError, read_text
 
 MAX_CHECKED = 100_000  # rows whose files are looked for; of more rows, a random sample
 SEPARATOR = '\x1f'  # between a row's cells in memory
@@ -34,7 +34,7 @@ class ListFile:
         if Path(path).is_dir():
             advice = '`python -m data.make_list IMAGES LABELS` makes lists of two folders'
             raise UserError(f'list {Path(path).absolute()} is a directory: {advice}')
-        self.path = check_readable(path, 'list')
+        self.path = Path(path)
         self.root, self.num_paths = str(root or self.path.parent), num_paths
         parse = self._parse_csv if self.path.suffix.lower() == '.csv' else self._parse_text
         rows, self.line_numbers = self._check_columns(parse(), num_columns)
@@ -56,13 +56,13 @@ class ListFile:
         return (*paths, *cells[self.num_paths :])
 
     def _parse_text(self):
-        for number, line in enumerate(self._read_text().splitlines(), 1):
+        for number, line in enumerate(read_text(self.path, 'list').splitlines(), 1):
             line = line.strip()
             if line and line[0] != '#':
                 yield number, line.split('\t') if '\t' in line else line.split()
 
     def _parse_csv(self):
-        lines = self._read_text().splitlines()
+        lines = read_text(self.path, 'list').splitlines()
         delimiter = max(',;\t', key=lines[0].count)
         reader = csv.reader(lines, delimiter=delimiter)
         header = next(reader)
@@ -75,7 +75,7 @@ class ListFile:
         for number, row in numbered_rows:
             num_columns = num_columns or max(len(row), self.num_paths)
             if len(row) != num_columns:
-                text = ' '.join(row)
+                text = ' '.join(row)[:80]
                 hint = '; separate paths that hold spaces with tabs'
                 if len(row) == 1 and ',' in text:
                     hint = '; for comma-separated columns name the list .csv and add a header'
@@ -86,16 +86,6 @@ class ListFile:
         if not rows:
             raise UserError(f'list {self.path.absolute()} names no sample')
         return rows, np.array(numbers)
-
-    def _read_text(self):
-        content = self.path.read_bytes()
-        is_utf16 = content[:2] in (b'\xff\xfe', b'\xfe\xff')  # as PowerShell writes
-        try:
-            return content.decode('utf-16' if is_utf16 else 'utf-8-sig')
-        except UnicodeDecodeError as error:
-            line = content.count(b'\n', 0, error.start) + 1
-            reason = f'byte {error.start} is not UTF-8 text; save the list as UTF-8'
-            raise UserError(f'{self.path}:{line}: {reason}') from error
 
     def _check_files(self):
         """(N,) int64: the bytes of the files that each row names; 0 for a row not looked at."""

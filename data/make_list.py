@@ -15,12 +15,12 @@ from contextlib import ExitStack
 from itertools import chain, combinations, product
 from pathlib import Path
 
+from data.image_files import list_images
 from utils.arg_parser import Parser
 from utils.arg_types import fraction, seed
 from utils.errors import UserError, one_line_errors, plural
 from utils.files import replace_file
 
-SUFFIXES = ('.png', '.jpg', '.jpeg', '.bmp', '.tif', '.tiff', '.webp', '.gif', '.ppm', '.pgm')
 TOKEN = re.compile(r'\d+|[^\W\d_]+|[\W_]')  # prefixes and suffixes are whole tokens
 NUMBER = re.compile(r'(?<![^\W_])\d+(?![^\W_])')  # by itself: not the 8 of leftImg8bit
 SAME_STEM = ('', ''), ('', '')  # (prefix, suffix) of images and of labels
@@ -28,23 +28,14 @@ NUM_COMPARED = 1000  # images whose names are compared with those of all labels:
 
 
 def find_files(folder, other):
-    """The image files below `folder` but not in `other`: sorted, relative to `folder`. Links to
-    files count, links to folders are not followed: they may form a loop.
-    """
+    """The image files below `folder` but not in `other`: sorted, relative to `folder`."""
     if not folder.is_dir():
         reason = 'is a file' if folder.exists() else 'does not exist'
         raise UserError(f'{folder} {reason}; expected a folder of images and a folder of labels')
     if folder.resolve() == other.resolve():
         raise UserError(f'{folder} contains images and labels; move the labels to their own folder')
-    paths = (p for p in folder.rglob('*') if p.suffix.lower() in SUFFIXES and p.is_file())
-    if folder in other.parents:
-        paths = (path for path in paths if other not in path.parents)
-    files = (path.relative_to(folder).as_posix() for path in paths)
-    files = sorted(file for file in files if '/.' not in f'/{file}')  # hidden
-    if not files:
-        kinds = ' '.join(SUFFIXES)
-        raise UserError(f'{folder} contains no image ({kinds}; links to folders are not followed)')
-    return files
+    inner = other if folder in other.parents else None
+    return [path.relative_to(folder).as_posix() for path in list_images(folder, inner)]
 
 
 def cut_stem(stem):

@@ -58,12 +58,23 @@ def forward_batch(model, batch, args):
     # Without --amp no context: a disabled autocast stays in the graph of export.py.
     is_mixed, dtype = args.amp != 'off', AMP_DTYPES[args.amp]
     with torch.autocast(img.device.type, dtype) if is_mixed else nullcontext():
-        pred = model(img)
+        pred = run_model(model, img)
     check_pred(pred, args)
     pred, size = pred.float(), batch.get('size')
     if pred.ndim == 4 and size and pred.shape[-2:] != size:
         pred = F.interpolate(pred, size, mode='bilinear', align_corners=False)
     return pred
+
+
+def run_model(model, img):
+    """The model's output; UserError for BatchNorm of a single value per channel."""
+    try:
+        return model(img)
+    except ValueError as error:
+        if 'more than 1 value per channel' not in str(error):
+            raise
+        advice = 'cannot train on one image: give a larger --batch_size or a smaller --accum'
+        raise UserError(f'the BatchNorm of this model {advice}') from error
 
 
 def check_pred(pred, args):

@@ -2,8 +2,9 @@
 
 import argparse
 import shlex
+import sys
 
-from utils.errors import UserError, nearest
+from utils.errors import UserError, nearest, read_text
 
 
 class HelpFormatter(argparse.HelpFormatter):
@@ -19,17 +20,10 @@ class Parser(argparse.ArgumentParser):
     """argparse that never abbreviates, names the nearest option, and reads `@args.txt`."""
 
     def __init__(self, **kwargs):
-        kwargs |= {'formatter_class': HelpFormatter, 'fromfile_prefix_chars': '@'}
-        super().__init__(allow_abbrev=False, **kwargs)
-
-    def convert_arg_line_to_args(self, line):
-        return shlex.split(line, comments=True)
-
-    def expand(self, argv):
-        """The words of argv, with its `@args.txt` files replaced by their content."""
-        return self._read_args_from_files(argv)
+        super().__init__(allow_abbrev=False, formatter_class=HelpFormatter, **kwargs)
 
     def parse_args(self, argv=None, namespace=None):
+        argv = expand(sys.argv[1:] if argv is None else argv)
         args, unknown = self.parse_known_args(argv, namespace)
         if unknown:
             name = unknown[0].partition('=')[0]
@@ -80,6 +74,21 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message):
         raise UserError(message)
+
+
+def expand(argv):
+    """The words of argv, with its `@args.txt` files replaced by their content."""
+    words = []
+    for word in argv:
+        if not word.startswith('@'):
+            words.append(word)
+            continue
+        try:
+            content = shlex.split(read_text(word[1:], 'file of options'), comments=True)
+        except ValueError as error:  # a UserError too
+            raise UserError(f'{word}: {error}') from error
+        words += expand(content)
+    return words
 
 
 def format_words(action, value):

@@ -1,10 +1,11 @@
 """The classes' names and colors, from the file of --class_names."""
 
+import re
 from functools import cache
 
 import numpy as np
 
-from utils.errors import UserError, check_readable
+from utils.errors import UserError, read_text
 
 
 def get_class_names(args):
@@ -50,13 +51,14 @@ def read_classes(path, num_classes):
     """([(name, (R,G,B) or None)], [(R,G,B) of lines named 'ignored']) of a file of classes;
     UserError if there are not num_classes.
     """
-    path, classes = check_readable(path, 'class_names file'), []
-    for line in path.read_text(encoding='utf-8-sig').splitlines():
-        words = line.split()
-        if len(words) > 3 and all(w.isdigit() and int(w) < 256 for w in words[-3:]):
-            classes.append((' '.join(words[:-3]), tuple(map(int, words[-3:]))))
-        elif words:
-            classes.append((' '.join(words), None))
+    classes = []
+    for line in read_text(path, 'class_names file').splitlines():
+        colored = re.fullmatch(r'(.+?)' + r'[\s,;]+(\d{1,3})' * 3, line.strip())
+        name, *color = colored.groups() if colored else [line]
+        if any(int(channel) > 255 for channel in color):
+            raise UserError(f"{path}: expected colors from 0 to 255, got '{line.strip()[:80]}'")
+        if name.strip() and not re.match(r'name\W+r\W+g\W+b$', name.lower()):  # a CSV's header
+            classes.append((' '.join(name.split()), tuple(map(int, color)) or None))
     ignored = [color for name, color in classes if name == 'ignored' and color]
     classes = [row for row in classes if row[0] != 'ignored' or not row[1]]
     if len(classes) != num_classes:

@@ -8,6 +8,8 @@ import sys
 from contextlib import contextmanager
 from pathlib import Path
 
+LFS_POINTER = b'version https://git-lfs'
+
 
 class UserError(ValueError):
     """A mistake in what the user typed or prepared. One line: what, where and how to fix it."""
@@ -165,10 +167,25 @@ def check_readable(path, what):
         if not stat.S_ISREG(path.stat().st_mode):
             reason = 'is a directory, expected a file' if path.is_dir() else 'is not a regular file'
         elif path.stat().st_size:
-            with path.open('rb'):
-                return path
+            with path.open('rb') as file:
+                if file.read(len(LFS_POINTER)) != LFS_POINTER:
+                    return path
+            reason = 'is only a pointer of Git LFS: run `git lfs pull`'
     except FileNotFoundError:
-        reason = 'does not exist'
+        is_url = re.match(r'\w+:/[^/]', str(path))
+        reason = 'does not exist' + ('; download it first' if is_url else '')
     except OSError as error:
         reason = f'cannot be read: {error.strerror}'
     raise UserError(f'{what} {path.absolute()} {reason}')
+
+
+def read_text(path, what):
+    """The text of a file that somebody wrote, in UTF-8 or, as PowerShell writes, UTF-16."""
+    content = check_readable(path, what).read_bytes()
+    is_utf16 = content[:2] in (b'\xff\xfe', b'\xfe\xff')
+    try:
+        return content.decode('utf-16' if is_utf16 else 'utf-8-sig')
+    except UnicodeDecodeError as error:
+        line = content.count(b'\n', 0, error.start) + 1
+        reason = f'byte {error.start} is not UTF-8 text; save the {what} as UTF-8'
+        raise UserError(f'{path}:{line}: {reason}') from error

@@ -17,6 +17,8 @@ def get_weights(state):
         found += [v for v in candidate.values() if isinstance(v, dict) and id(v) not in seen]
     own = [state[name] for name in ('ema', 'model') if isinstance(state.get(name), dict)]
     weights = [{k: v for k, v in d.items() if torch.is_tensor(v)} for d in (own[:1] or found)]
+    if not any(weights):
+        raise UserError(f'the checkpoint contains no tensors; its keys: {list_some(list(state))}')
     return max(weights, key=len)
 
 

@@ -9,7 +9,7 @@ import sys
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from utils.arg_parser import Parser
+from utils.arg_parser import expand
 from utils.errors import UserError, list_some, one_line
 from utils.files import replace_file
 from utils.tracking import sources
@@ -200,6 +200,6 @@ def run_snapshot(args, checkpoint):
     """Runs the same command with the code that made the checkpoint; returns its exit code."""
     if 'code' not in checkpoint:
         raise UserError(f'checkpoint {args.load_model_path} contains no code for --use_snapshot')
-    argv = [word for word in Parser().expand(sys.argv[1:]) if word != '--use_snapshot']
+    argv = [word for word in expand(sys.argv[1:]) if word != '--use_snapshot']
     directory = RunDir(Path(args.load_model_path).parent).code
     return sources.run_copy('eval.py', checkpoint['code'], directory, argv)

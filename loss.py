@@ -19,7 +19,7 @@ def compute_loss(pred, batch, args):
     if not torch.is_tensor(loss) or loss.ndim:
         expected = "expected {'loss': tensor without dimensions} from the function"
         raise UserError(f'--loss {args.loss}: {expected}, got {one_line(losses)[:80]}')
-    return losses
+    return {name: torch.as_tensor(value) for name, value in losses.items()}
 
 
 def ce(pred, batch, args):

@@ -65,12 +65,11 @@ def parse_common_args(parser):
     add('--ignore_index', type=int, default=255, help='label value left out of loss and metrics')
     add('--class_names', default='', help='file with one class per line: name, or name R G B')
     add('--num_workers', type=natural, default=2, help='DataLoader workers; 0: main process')
-    add('--val_batch_size', type=positive_int, default=1, help='no effect on scores')
+    add('--val_batch_size', type=positive_int, default=1, help='does not change scores')
     add = parser.add_argument_group('loss and metrics').add_argument
     add('--loss', default='ce', help=list_names('loss'))
     add('--class_weights', type=not_negative, nargs='+', metavar='W', help='of ce, one per class')
-    names = list_names('metrics')
-    add('--metrics', nargs='+', default=['miou', 'acc', 'mdice'], help=names)
+    add('--metrics', nargs='+', default=['miou', 'acc', 'mdice'], help=list_names('metrics'))
     add = parser.add_argument_group('machine').add_argument
     add('--gpus', type=natural, nargs='*', help='none: CPU; several: DataParallel (default: first)')
     add('--seed', type=seed, default=0, help='random seed')
@@ -84,8 +83,8 @@ def parse_common_args(parser):
     add('--overfit', type=natural, default=0, metavar='N', help=overfit)
     add = parser.add_argument_group('output').add_argument
     add('--save_prefix', type=run_name, default='pref', help='suffix of the output directory')
-    add('--print_freq', type=positive_int, default=50, help='steps between lines, 10 s at most')
-    add('--viz_freq', type=positive_int, default=50, help='samples between pictures, 8 at most')
+    add('--print_freq', type=positive_int, default=50, help='print every N steps, and every 10 s')
+    add('--viz_freq', type=positive_int, default=50, help='show every N-th sample, 8 at most')
     return parser
 
 
@@ -185,7 +184,8 @@ def prepare_train_args(args):
         line = f'--ignore_index 255 is one of the {args.num_classes} classes'
         raise UserError(f'{line}, which would be ignored: give --ignore_index -1 to ignore none')
     if args.overfit:
-        args.val_list, args.batch_size = args.train_list, min(args.batch_size, args.overfit)
+        whole = args.overfit - args.overfit % args.accum or args.overfit
+        args.val_list, args.batch_size = args.train_list, min(args.batch_size, whole)
     if args.batch_size % args.accum:
         raise UserError(f'--accum {args.accum} must divide --batch_size {args.batch_size}')
     if args.fast_dev_run:

@@ -31,6 +31,7 @@ from utils.torch_utils import (
     select_device,
     set_up_torch,
 )
+from utils.tracking.run_dir import get_results_dir
 from utils.tracking.tracker import print_changed_code
 from utils.viz import (
     encode_indices,
@@ -169,13 +170,12 @@ def get_probabilities(pred):
 
 def main(args, checkpoint):
     """Writes the predictions and says where; returns 1 if an image could not be read."""
-    paths = find_images(args.images)
+    paths = find_images(args.images, args.data_root)
     if 0 < args.tile <= args.tile_overlap:
         raise UserError(f'--tile {args.tile} must be more than --tile_overlap {args.tile_overlap}')
     if args.tile:
         args.img_size = None  # tiles are parts of the image at its own size
-    path = Path(args.load_model_path)
-    output_dir = Path(args.output_dir or path.with_suffix('') / 'predictions')
+    output_dir = Path(args.output_dir or get_results_dir(args) / 'predictions')
     set_up_torch(args)
     model = select_model(args, checkpoint)
     print_changed_code(checkpoint)

@@ -17,7 +17,7 @@ MAX_NAMES = 30  # of classes in one line
 def check_data(args, train_set, val_set):
     """Prints what two lists hold; UserError for what cannot be right, a warning for what is odd.
 
-    A dataset without a list file and `read_label` is not looked at.
+    Datasets without a list file or `read_label` are skipped.
     """
     sets = [s for s in (train_set, val_set) if isinstance(getattr(s, 'files', None), ListFile)]
     sets = [] if args.skip_check else [s for s in sets if hasattr(s, 'read_label')]
@@ -67,7 +67,7 @@ def check_classes(args, report):
     counts, names = name_counts(args, report), get_class_names(args)
     ignored = counts.pop('ignored', 0)
     occurring = [name for name, count in counts.items() if count]
-    is_chosen = args.ignore_index < count_classes(args)  # a class that is ignored on purpose
+    is_chosen = 0 <= args.ignore_index < count_classes(args)  # a class is ignored on purpose
     if not report['counts'] or len(occurring) > 1 or is_chosen:
         return
     name, total = Path(report['list']).name, ignored + sum(counts.values())
@@ -85,7 +85,7 @@ def list_oddities(args, report):
     name, odd = Path(report['list']).name, []
     if report['turned']:
         images = plural(report['turned'], 'image')
-        odd.append(f'{name}: EXIF turns {images} and not their labels: look if they match')
+        odd.append(f'{name}: EXIF turns {images} and not their labels: check that they match')
     missing = [n for n, count in name_counts(args, report).items() if not count]
     if report['counts'] and missing:
         odd.append(f'{name}: never occurs: class {list_some(missing, MAX_NAMES)}')
@@ -110,27 +110,31 @@ def compare_lists(args, sets, reports):
 def main(argv=None):
     """Checks lists in full: every bad line, then the classes; returns 1 if anything is bad."""
     from data.data_entry import get_dataset_by_type
-    from options import parse_common_args
+    from options import parse_common_args, prepare_test_args
     from utils.arg_parser import Parser
 
     parser = parse_common_args(Parser(prog='python -m data.check', description=main.__doc__))
     parser.add_argument('lists', nargs='+', metavar='LIST', help='list files')
-    args, num_bad = parser.parse_args(argv), 0
+    args, num_errors = parser.parse_args(argv), 0
     args.overfit, ListFile.raises = 0, False
-    if not args.num_classes:
-        raise UserError('give --num_classes: the number of classes, not counting the ignored one')
     for path in args.lists:
         args.val_list = path
-        report = count_list(args, get_dataset_by_type(args), is_full=True)
-        for error in report['errors']:
+        report = count_list(prepare_test_args(args), get_dataset_by_type(args), is_full=True)
+        errors = report['errors']
+        if report['sizes']:
+            try:
+                check_classes(args, report)
+            except UserError as error:
+                errors.append(error)
+        for error in errors:
             print(error)
-        num_bad += len(report['errors'])
+        num_errors += len(errors)
         if report['sizes']:
             print(describe_list(args, report))
             for odd in list_oddities(args, report):
                 print(f'warning: {odd}')
-    print(f'{plural(num_bad, "bad line")}' if num_bad else 'nothing is wrong')
-    return 1 if num_bad else 0
+    print(plural(num_errors, 'problem') if num_errors else 'no problems found')
+    return 1 if num_errors else 0
 
 
 if __name__ == '__main__':

@@ -16,9 +16,9 @@ class ImageList(ListFile):
     raises = False
 
 
-def find_images(words):
+def find_images(words, root=''):
     """The paths that files, directories, globs and lists stand for, each with its name below the
-    output directory, which has no suffix: {path: name}.
+    output directory, which has no suffix: {path: name}. `root` is of the paths in lists.
 
     UserError for a word that matches no image. In a directory's tree the names keep its
     directories; of two paths with one name the later gets its suffix or a number as well.
@@ -27,25 +27,27 @@ def find_images(words):
         raise UserError("give IMAGES: files, directories, 'globs' or a list file")
     found, names = {}, set()
     for word in words:
-        root, paths = expand(word)
+        folder, paths = expand(word, root)
         for path in paths:
             if path in found:
                 continue
-            place = path.relative_to(root) if path.is_relative_to(root) else Path(path.name)
+            place = path.relative_to(folder) if path.is_relative_to(folder) else Path(path.name)
             name = choose_name(place, names)
             names.add(name)
             found[path] = name
     return found
 
 
-def expand(word):
-    """(root, paths) of one word: names are relative to the root."""
+def expand(word, root):
+    """(folder, paths) of one word: names are relative to the folder, the paths of a list to `root`
+    or, if that is blank, to its own directory.
+    """
     path = Path(word)
     if path.is_dir():
         return path, list_images(path)
     if path.suffix.lower() in LISTS:
-        rows = ImageList(path, num_paths=1)
-        return path.parent, [Path(rows[i][0]) for i in range(len(rows))]
+        rows = ImageList(path, root, num_paths=1)
+        return Path(rows.root), [Path(rows[i][0]) for i in range(len(rows))]
     if path.exists():
         return path.parent, [path]
     paths = sorted(Path(name) for name in glob.glob(word, recursive=True))  # noqa: PTH207

@@ -10,7 +10,7 @@ import torch
 from torch.utils.data import Dataset
 
 from data.augment import augment_image, augment_pair, random_light, resize_image, resize_label
-from data.image_io import read_image, read_size
+from data.image_io import read_image
 from data.labels import check_class, read_indices
 from data.list_file import ListFile
 from utils.errors import UserError
@@ -70,11 +70,12 @@ class ListDataset(Dataset):
         img_path, *cells = self.files[i]
         img, label = self.read_image(img_path), to_array(self.read_label(*cells))
         if is_map(label) and img.shape[:2] != label.shape:
-            turned = [path for path in (img_path, cells[0]) if read_size(path)[2]]
-            note = f'; {turned[0]} is turned by its EXIF orientation' if turned else ''
+            is_turned = img.shape[1::-1] == label.shape
+            note = '; EXIF orientation may have turned one of them' if is_turned else ''
             sizes = f'{label.shape[0]} x {label.shape[1]} (H x W), its image {img_path} is '
             sizes += f'{img.shape[0]} x {img.shape[1]}'
-            raise UserError(f'label {cells[0]} is {sizes}{note}')
+            name = cells[0] if self.files.num_paths > 1 else 'of the list'
+            raise UserError(f'label {name} is {sizes}{note}')
         if isinstance(label, int | np.integer):
             label = check_class(label, self.args, img_path)
         return img, label
@@ -95,10 +96,14 @@ class ListDataset(Dataset):
 
 
 def to_array(label):
-    """A label that is a tensor as a NumPy array or scalar; any other label as it is."""
-    return label.numpy()[()] if torch.is_tensor(label) else label
+    """A label that is a tensor as a NumPy array or scalar, and booleans as 0 and 1; any other label
+    as it is.
+    """
+    label = label.numpy()[()] if torch.is_tensor(label) else label
+    is_bool = isinstance(label, np.ndarray) and label.dtype.kind == 'b'
+    return label.astype(np.uint8) if is_bool else label
 
 
 def is_map(label):
-    """Whether a label is an array (H,W); (K,2) are points, even if they are meant as a map."""
+    """Whether a label is an array (H,W); an array of width 2 is always read as points."""
     return isinstance(label, np.ndarray) and label.ndim == 2 and label.shape[1] != 2

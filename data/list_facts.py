@@ -6,10 +6,11 @@ import json
 import sys
 from collections import Counter
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import numpy as np
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from data.image_io import read_mode, read_size
@@ -26,19 +27,14 @@ OPTIONS = ('num_classes', 'ignore_index', 'label_values', 'data_type', 'data_roo
 
 def count_list(args, dataset, is_full=False):
     """The facts of a list, from the cache if it has been checked before."""
-    files = dataset.files
-    options = [getattr(args, name, '') for name in OPTIONS]
-    code = inspect.getsource(inspect.getmodule(type(dataset)))  # `read_label` may be edited
-    digest = hashlib.sha256(f'{options} {get_colors(args)} {code}'.encode())
-    digest.update(files.buffer.tobytes() + files.row_bytes.tobytes())
-    cached = CACHE / f'{digest.hexdigest()[:24]}.json'
+    files, cached = dataset.files, CACHE / f'{digest_list(args, dataset)}.json'
     if not is_full:
         with suppress(OSError, ValueError):  # missing or damaged
             return json.loads(cached.read_text('utf-8')) | {'list': str(files.path)}
     rows = range(len(files))
     if len(files) > MAX_CHECKED and not is_full:
         rows = np.random.default_rng(0).choice(len(files), MAX_CHECKED, replace=False).tolist()
-    report = add_up(files, read_rows(args, dataset, rows, is_full))
+    report = count_rows(args, dataset, rows, is_full)
     if not report['errors'] and not is_full:
         with suppress(OSError):  # without write access the next start checks again
             CACHE.mkdir(parents=True, exist_ok=True)
@@ -47,80 +43,71 @@ def count_list(args, dataset, is_full=False):
     return report
 
 
-class Rows(Dataset):
-    """Item i is what row rows[i] of a dataset contains, or what is wrong with it."""
-
-    def __init__(self, dataset, rows, is_full):
-        self.dataset, self.rows, self.is_full = dataset, rows, is_full
-
-    def __len__(self):
-        return len(self.rows)
-
-    def __getitem__(self, i):
-        row, dataset = self.rows[i], self.dataset
-        img_path, *cells = dataset.files[row]
-        facts = {'row': row, 'error': '', 'counts': {}, 'size': (), 'turned': False, 'mode': ''}
-        try:
-            height, width, is_turned = self.read_size(img_path)
-            label = dataset.read(row)[1] if self.is_full else to_array(dataset.read_label(*cells))
-            if isinstance(label, int | np.integer):
-                check_class(label, dataset.args, img_path)
-            if is_map(label) and label.shape != (height, width):
-                dataset.read(row)  # says it
-            is_file = dataset.files.num_paths > 1 and is_shipped(dataset, 'read_label')
-            facts['turned'] = is_turned and not (is_file and read_size(cells[0])[2])
-            facts |= {'size': (height, width), 'counts': count_values(label)}
-            facts['mode'] = read_mode(img_path) if is_shipped(dataset, 'read_image') else ''
-        except UserError as error:
-            facts['error'] = str(error)
-        return facts
-
-    def read_size(self, path):
-        """(height, width, whether EXIF turns it) of an image; only the header is read if it is one
-        that read_image of the list dataset reads.
-        """
-        if is_shipped(self.dataset, 'read_image'):
-            return read_size(path)
-        return (*self.dataset.read_image(path).shape[:2], False)
+def digest_list(args, dataset):
+    """A name for the cache: of the rows, the sizes and times of their files, and how they are
+    read, by options and by code.
+    """
+    options = [getattr(args, name, '') for name in OPTIONS]
+    code = inspect.getsource(inspect.getmodule(type(dataset)))
+    digest = hashlib.sha256(f'{options} {get_colors(args)} {code}'.encode())
+    for part in (dataset.files.buffer, dataset.files.row_bytes, dataset.files.row_times):
+        digest.update(part.tobytes())
+    return digest.hexdigest()[:24]
 
 
-def is_shipped(dataset, name):
+def count_rows(args, dataset, rows, is_full):
+    """What the rows have in common, and their errors; read by DataLoader workers if there are many
+    rows, with a progress bar if it takes long.
+    """
+    files, title = dataset.files, f'checking {dataset.files.path.name}'
+    counts, sizes, modes, num_turned, errors = Counter(), Counter(), Counter(), 0, []
+    num_workers = args.num_workers if len(rows) > 200 else 0
+    read = partial(read_facts, dataset, is_full)
+    loader = DataLoader(rows, num_workers=num_workers, collate_fn=read)
+    for facts in tqdm(loader, title, leave=False, delay=2, disable=not sys.stderr.isatty()):
+        if 'error' in facts:
+            errors.append(f'{files.path}:{files.line_numbers[facts["row"]]}: {facts["error"]}')
+            continue
+        counts.update(facts['counts'])
+        sizes[facts['size']] += 1
+        modes[facts['mode']] += 1
+        num_turned += facts['turned']
+    return {
+        'list': str(files.path),
+        'images': len(files),
+        'errors': errors,
+        'checked': len(rows),
+        'turned': num_turned,
+        'modes': dict(modes.most_common()),
+        'sizes': dict(sizes.most_common()),
+        'counts': {str(value): count for value, count in counts.items()},
+    }
+
+
+def read_facts(dataset, is_full, rows):
+    """What the one row in `rows` contains, or what is wrong with it."""
+    img_path, *cells = dataset.files[rows[0]]
+    try:
+        has_files = uses_shipped(dataset, 'read_image')
+        size = read_size(img_path) if has_files else dataset.read_image(img_path).shape
+        label = dataset.read(rows[0])[1] if is_full else to_array(dataset.read_label(*cells))
+        if isinstance(label, int | np.integer):
+            check_class(label, dataset.args, img_path)
+        if is_map(label) and label.shape != tuple(size[:2]):
+            dataset.read(rows[0])  # says it
+        has_label_file = dataset.files.num_paths > 1 and uses_shipped(dataset, 'read_label')
+        is_classes = np.asarray(label).dtype.kind in 'iu' and (is_map(label) or not np.ndim(label))
+        values, counts = np.unique(label, return_counts=True) if is_classes else ((), ())
+        return {
+            'size': f'{size[0]} x {size[1]}',
+            'turned': has_files and size[2] and not (has_label_file and read_size(cells[0])[2]),
+            'mode': read_mode(img_path) if has_files else '',
+            'counts': dict(zip(map(int, values), map(int, counts), strict=True)),
+        }
+    except UserError as error:
+        return {'row': rows[0], 'error': str(error)}
+
+
+def uses_shipped(dataset, name):
     """Whether a method is the list dataset's, or missing: files are images then, and of 8 bits."""
     return getattr(type(dataset), name, None) in (None, getattr(ListDataset, name))
-
-
-def count_values(label):
-    """{value: how often} of class indices; {} for anything else."""
-    if is_map(label) and label.dtype.kind in 'iu':
-        counts = np.bincount(label.ravel())
-        return {int(value): int(counts[value]) for value in np.flatnonzero(counts)}
-    return {int(label): 1} if isinstance(label, int | np.integer) else {}
-
-
-def read_rows(args, dataset, rows, is_full):
-    """Yields the facts of the rows, read by DataLoader workers if there are many."""
-    num_workers = args.num_workers if len(rows) > 200 else 0
-    loader = DataLoader(
-        Rows(dataset, rows, is_full), num_workers=num_workers, collate_fn=lambda facts: facts[0]
-    )
-    title = f'checking {dataset.files.path.name}'
-    yield from tqdm(loader, title, leave=False, delay=2, disable=not sys.stderr.isatty())
-
-
-def add_up(files, facts):
-    """The facts of a list: what its rows have in common, and the errors with their lines."""
-    report = {'list': str(files.path), 'images': len(files), 'errors': []}
-    counts, sizes, modes, num_checked, num_turned = Counter(), Counter(), Counter(), 0, 0
-    for row in facts:
-        num_checked += 1
-        if row['error']:
-            line = files.line_numbers[row['row']]
-            report['errors'].append(f'{files.path}:{line}: {row["error"]}')
-            continue
-        counts.update(row['counts'])
-        sizes[' x '.join(map(str, row['size']))] += 1
-        modes[row['mode']] += 1
-        num_turned += row['turned']
-    report |= {'checked': num_checked, 'turned': num_turned, 'modes': dict(modes.most_common())}
-    report['sizes'] = dict(sizes.most_common())
-    return report | {'counts': {str(value): count for value, count in counts.items()}}

@@ -40,7 +40,7 @@ class ListFile:
         rows, self.line_numbers = self._check_columns(parse(), num_columns)
         self.offsets = np.cumsum([0, *map(len, rows)])
         self.buffer = np.frombuffer(b''.join(rows), dtype=np.uint8)
-        self.row_bytes = self._check_files()
+        self.row_bytes, self.row_times = self._check_files()
 
     def __len__(self):
         return len(self.offsets) - 1
@@ -62,13 +62,15 @@ class ListFile:
                 yield number, line.split('\t') if '\t' in line else line.split()
 
     def _parse_csv(self):
-        lines = read_text(self.path, 'list').splitlines()
-        delimiter = max(',;\t', key=lines[0].count)
-        reader = csv.reader(lines, delimiter=delimiter)
-        header = next(reader)
+        csv.field_size_limit(2**30)  # characters: a mask in a cell is long
+        text = read_text(self.path, 'list')
+        delimiter = max(',;\t', key=text.lstrip().partition('\n')[0].count)
+        reader = csv.reader(text.splitlines(), delimiter=delimiter)
+        rows = ((reader.line_num, row) for row in reader if row)
+        _, header = next(rows, (1, ['']))
         if Path(self.root, header[0]).is_file():
             raise UserError(f'{self.path}:1: expected a header such as image,label, got a sample')
-        yield from ((reader.line_num, row) for row in reader if row)
+        yield from rows
 
     def _check_columns(self, numbered_rows, num_columns):
         rows, numbers = [], []
@@ -84,30 +86,33 @@ class ListFile:
             rows.append(SEPARATOR.join([cell.strip() for cell in row]).encode())
             numbers.append(number)
         if not rows:
-            raise UserError(f'list {self.path.absolute()} names no sample')
+            raise UserError(f'list {self.path.absolute()} contains no samples')
         return rows, np.array(numbers)
 
     def _check_files(self):
-        """(N,) int64: the bytes of the files that each row names; 0 for a row not looked at."""
-        num_bytes, faults, checked = np.zeros(len(self), np.int64), [], range(len(self))
+        """(2,N) int64: of the files that each row names, their bytes and their latest change in
+        nanoseconds; 0 for a row that is not looked at.
+        """
+        facts, faults, checked = np.zeros((2, len(self)), np.int64), [], range(len(self))
         if len(self) > MAX_CHECKED:
             checked = np.random.default_rng(0).choice(len(self), MAX_CHECKED, replace=False)
             print(f'{self.path}: looking for the files of {MAX_CHECKED} of {len(self)} rows')
         for i in checked:
             for path in self[i][: self.num_paths]:
                 try:
-                    num_bytes[i] += get_size(path)
+                    num_bytes, time_ns = check_file(path)
+                    facts[:, i] = facts[0, i] + num_bytes, max(facts[1, i], time_ns)
                 except UserError as error:
                     faults.append(f'line {self.line_numbers[i]}: {error}')
         if faults and self.raises:
             shown = '; '.join(faults[:5])
             raise UserError(f'list {self.path}: {len(faults)} files cannot be read: {shown}')
-        return num_bytes
+        return facts
 
 
-def get_size(path):
-    """The bytes of a file; UserError if it cannot be read. The file is not opened: of a million,
-    that would take minutes.
+def check_file(path):
+    """(bytes, time of the last change in nanoseconds) of a file; UserError if it cannot be read.
+    The file is not opened: of a million, that would take minutes.
     """
     try:
         facts = os.stat(path)  # noqa: PTH116
@@ -119,7 +124,7 @@ def get_size(path):
         raise UserError(f'file {path} is empty')
     if not os.access(path, os.R_OK):
         raise UserError(f'file {path} cannot be read: Permission denied')
-    return facts.st_size
+    return facts.st_size, facts.st_mtime_ns
 
 
 def explain_missing(path, error):

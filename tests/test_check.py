@@ -36,7 +36,7 @@ def test_a_sound_list_gives_its_classes_and_exit_code_0(path, capsys):
     assert lines[0].startswith('list.txt: 4 images, 32 x 48; 0 ')
     assert ', 1 ' in lines[0]
     assert 'ignored' in lines[0]
-    assert lines[-1] == 'nothing is wrong'
+    assert lines[-1] == 'no problems found'
 
 
 def break_lines(path):
@@ -59,7 +59,7 @@ def test_every_bad_line_is_named_with_what_is_wrong_and_exit_code_1(path, capsys
         bad, (['77', 'num_classes'], ['damaged'], ['does not exist']), strict=True
     ):
         assert all(word in line for word in words), line
-    assert lines[-1] == '3 bad lines'
+    assert lines[-1] == '3 problems'
     assert any(line.startswith('list.txt: 4 images') for line in lines)
 
 
@@ -69,7 +69,7 @@ def test_several_lists_are_checked_and_one_bad_line_is_enough(path, tmp_path, ca
     code, lines = check(capsys, path, other)
     assert code == 1
     assert [line.split(':')[0] for line in lines if 'does not exist' in line] == [str(other)]
-    assert lines[-1] == '1 bad line'
+    assert lines[-1] == '1 problem'
 
 
 def test_a_csv_list_of_classes_is_counted(path, capsys, monkeypatch):

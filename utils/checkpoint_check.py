@@ -1,6 +1,7 @@
 """What a checkpoint file may hold: it may come from anywhere, and is checked before it is used."""
 
 import io
+import math
 import pickle
 import re
 import zipfile
@@ -69,8 +70,12 @@ def check_growth(state, path):
     """UserError if the content is much larger than the file: lists that hold one list many times, a
     tensor whose elements share their memory. To print or to copy it would fill the memory.
     """
-    limit = max(path.stat().st_size, SMALL)
-    if count_items(state, {}) > limit:
+    limit = 4 * max(path.stat().st_size, SMALL)  # the averaged weights may be the model's
+    try:
+        num_items = count_items(state, {})
+    except RecursionError:
+        num_items = math.inf
+    if num_items > limit:
         raise UserError(f'checkpoint {path} is malformed: its content grows to many times its size')
 
 
@@ -85,7 +90,7 @@ def count_items(value, counts):
     if not isinstance(value, dict | list | tuple | set):
         return 1
     if id(value) not in counts:
-        counts[id(value)] = float('inf')  # until it is known
+        counts[id(value)] = math.inf  # until it is known
         items = [*value, *value.values()] if isinstance(value, dict) else value
         counts[id(value)] = 1 + sum(count_items(item, counts) for item in items)
     return counts[id(value)]

@@ -15,6 +15,11 @@ def get_class_names(args):
     return [name for name, _ in read_classes(args.class_names, count_classes(args))[0]]
 
 
+def name_class(i, names):
+    """The name of class index i; of any other label value 'ignored (i)'."""
+    return names[i] if 0 <= i < len(names) else f'ignored ({i})'
+
+
 def count_classes(args):
     """How many classes there are: one logit, --num_classes 1, means two."""
     return max(args.num_classes, 2)

@@ -130,8 +130,9 @@ class Console:
         size = run.last.stat().st_size / 1e6 if run.last.exists() else 0
         files = ', '.join(path.name for path in (run.log, run.curves, run.train_log))
         lines.append(f'in {run.path}: last.pth ({size:.1f} MB), {files}')
-        more = f'python train.py @{shlex.quote(str(run.args))} --resume --epochs '
-        commands = [f'{more}{self.args.epochs + 10}', 'bash scripts/tensorboard.sh']
+        more = f'python train.py @{shlex.quote(str(run.args))} --resume {state.advise_more()}'
+        more += " --load_model_path ''" if self.args.load_model_path else ''
+        commands = [more, 'bash scripts/tensorboard.sh']
         if run.best.exists():
             best = shlex.quote(str(run.best))
             commands = [f'python eval.py --load_model_path {best} --save_viz', *commands]

@@ -154,8 +154,10 @@ def measure(place):
 
     paths = {'disk': place, 'shm': Path('/dev/shm')}
     free = {name: shutil.disk_usage(p).free if p.exists() else 0 for name, p in paths.items()}
-    free['memory'] = os.sysconf('SC_AVPHYS_PAGES') * os.sysconf('SC_PAGE_SIZE')
+    if 'SC_AVPHYS_PAGES' in os.sysconf_names:  # not on macOS
+        free['memory'] = os.sysconf('SC_AVPHYS_PAGES') * os.sysconf('SC_PAGE_SIZE')
     texts = {name: f'{num_bytes / 1e6:.0f} MB' for name, num_bytes in free.items()}
+    texts.setdefault('memory', 'little')
     return texts | {'handles': resource.getrlimit(resource.RLIMIT_NOFILE)[0]}
 
 

@@ -3,6 +3,7 @@
 import csv
 import fcntl
 import os
+import shutil
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -40,6 +41,14 @@ def write_bytes(path, content):
     """Replaces a file by these bytes."""
     with replace_file(path, 'wb') as file:
         file.write(content)
+
+
+def remove(path):
+    """Removes a file, a link or a directory, if it is there; no link is followed."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def sync_directory(directory):

@@ -10,7 +10,7 @@ import numpy as np
 from metrics import DIRECTIONS, Scored, holds_classes, is_lower_better
 from utils.charts import draw_confusion
 from utils.class_table import format_table, make_class_rows
-from utils.classes import get_class_names, get_palette
+from utils.classes import get_class_names, get_palette, name_class
 from utils.files import append_row, read_rows, write_bytes, write_rows
 from utils.html_report import write_html
 from utils.model_cost import describe_model, measure_latency
@@ -37,13 +37,15 @@ class Gallery:
         if not (is_worst or i in self.even):
             return
         self.badness[i] = badness
-        self.files[i] = self._encode(name, *draw())
+        self.files[i] = self._encode(i, name, *draw())
         for other in sorted(self.badness, key=self.badness.get)[: -self.number]:
             if other not in self.even:
                 del self.badness[other], self.files[other]
 
-    def _encode(self, name, imgs, caption):
-        panel = panel_name(name)
+    def _encode(self, i, name, imgs, caption):
+        panel, taken = panel_name(name), {path for files in self.files.values() for path in files}
+        if f'panels/{panel}' in taken:  # a/1.png and a_1.png
+            panel = f'{Path(panel).stem}_{i}.png'
         files = {f'panels/{panel}': encode_img(caption_panels(imgs, caption))}
         for title, img in imgs.items():
             if title != 'legend':
@@ -80,7 +82,7 @@ class Report:
         image = {'name': name, 'scores': scores, 'cells': list_cells(counts), 'classes': {}}
         if counts is not None and batch['label'].ndim == 1:  # the image has one class
             pair = {'label': int(batch['label'][0]), 'pred': int(find_classes(pred[0]))}
-            image['classes'] = {key: self._name_class(value) for key, value in pair.items()}
+            image['classes'] = {key: name_class(i, self.names) for key, i in pair.items()}
         self.images.append(image)
         rank = get_rank(scores)
         caption = f'{name} | {rank} {scores[rank]:.4f}'
@@ -88,9 +90,6 @@ class Report:
         self.gallery.add(
             i, name, badness, lambda: (gen_imgs_to_write(pred, batch, self.args), caption)
         )
-
-    def _name_class(self, i):
-        return self.names[i] if i < len(self.names) else f'ignored ({i})'
 
     def _count_classes(self, pred, batch):
         """Adds an image's (C,C) counts to the confusion; None for a task without classes."""

@@ -53,7 +53,14 @@ class TrainState:
         if self.args.overfit and self.has_learned():
             return True
         patience = self.args.early_stop * self.args.val_freq
-        return self.epoch >= self.args.epochs or 0 < patience <= self.epoch - self.best['epoch']
+        waited = self.epoch - (self.best['epoch'] or self.epoch)  # 0 until an epoch is the best
+        return self.epoch >= self.args.epochs or 0 < patience <= waited
+
+    def advise_more(self):
+        """The option with which --resume trains on after the last epoch, or after --early_stop."""
+        if self.epoch < self.args.epochs and not self.args.overfit:
+            return f'--early_stop {self.args.early_stop * 2}'
+        return f'--epochs {self.args.epochs + 10}'
 
     def has_learned(self):
         """Whether --overfit has reached its goal: a score of 0.95, or an error 20 times smaller."""

@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from utils.classes import default_palette, get_class_names, get_palette
+from utils.classes import default_palette, get_class_names, get_palette, name_class
 from utils.files import write_bytes
 from utils.torch_utils import denormalize
 
@@ -129,7 +129,7 @@ def draw_caption(img, pred, label, names):
     canvas[: img.shape[0]] = img
     texts = {'pred': int(pred), 'label': int(label)}
     for row, (title, i) in enumerate(texts.items()):
-        text = f'{title}: {names[i] if i < len(names) else i}'
+        text = f'{title}: {name_class(i, names)}'
         color = (0, 120, 0) if int(pred) == int(label) or title == 'label' else WRONG
         write_text(canvas, text, (4, img.shape[0] + 15 + 16 * row), color)
     return canvas

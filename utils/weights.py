@@ -8,18 +8,23 @@ from utils.errors import UserError, list_some
 
 
 def get_weights(state):
-    """The state dict to evaluate or to start from: of this project the averaged weights if there
-    are any, else the dict with the most tensors, at whatever depth.
+    """The state dict to evaluate or to start from: of a checkpoint of this project the averaged
+    weights, of any other file the dict with the most tensors, at whatever depth. UserError if there
+    are none.
     """
     found, seen = [state], set()
     for candidate in found:  # grows while it is walked
         seen.add(id(candidate))
         found += [v for v in candidate.values() if isinstance(v, dict) and id(v) not in seen]
     own = [state[name] for name in ('ema', 'model') if isinstance(state.get(name), dict)]
-    weights = [{k: v for k, v in d.items() if torch.is_tensor(v)} for d in (own[:1] or found)]
-    if not any(weights):
-        raise UserError(f'the checkpoint contains no tensors; its keys: {list_some(list(state))}')
-    return max(weights, key=len)
+    named = [
+        {k: v for k, v in candidate.items() if isinstance(k, str) and torch.is_tensor(v)}
+        for candidate in (own if 'format_version' in state else own + found)
+    ]
+    if not any(named):
+        keys = list_some([str(key) for key in state])
+        raise UserError(f'the checkpoint contains no named tensors; its keys: {keys}')
+    return max(named, key=len)
 
 
 def unwrap(model):

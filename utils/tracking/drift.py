@@ -116,8 +116,7 @@ def find_drift(stored, current):
         'versions': compare_values('version', *versions),
     }
     trained = get_headline(stored['metrics'], 'val/') if is_same_list(*data) else None
-    best_metric = stored['args']['best_metric'] or stored['args']['metrics'][0]
-    return Drift(findings, trained, best_metric)
+    return Drift(findings, trained, stored.get('best_metric', ''))
 
 
 def compare_code(stored, current):

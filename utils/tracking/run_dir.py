@@ -15,6 +15,7 @@ from datetime import datetime
 from pathlib import Path
 
 from utils.errors import BusyError, UserError
+from utils.files import remove
 
 # What a run and its evaluations write. run.json is removed last, because it lists the others.
 FILES = ('args.txt', 'log.csv', 'code', 'uncommitted.diff', 'last.pth', 'best.pth', 'run.json')
@@ -131,14 +132,6 @@ def get_step(name):
     return int(match[1]) if match else 0
 
 
-def remove(path):
-    """Removes a file, a link or a directory, if it is there; no link is followed."""
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
-
-
 def get_train_model_dir(args):
     """The run directory, as a Path; nothing is created."""
     suffix = '_fast_dev_run' if args.fast_dev_run else ''
@@ -148,12 +141,15 @@ def get_train_model_dir(args):
 
 def get_test_result_dir(args):
     """The directory of an evaluation's files, as a Path; nothing is created."""
-    if args.result_dir:
-        return Path(args.result_dir)
     val_list = Path(args.val_list).absolute()
+    name = f'{val_list.parent.name}_{val_list.stem}_{args.save_prefix}'
+    return Path(args.result_dir or get_results_dir(args) / name)
+
+
+def get_results_dir(args):
+    """The directory beside a checkpoint for all that is made with it."""
     path = Path(args.load_model_path)
-    beside = path.with_suffix('') if path.suffix else path.with_name(f'{path.name}_results')
-    return beside / f'{val_list.parent.name}_{val_list.stem}_{args.save_prefix}'
+    return path.with_suffix('') if path.suffix else path.with_name(f'{path.name}_results')
 
 
 def get_time():

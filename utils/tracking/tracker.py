@@ -11,7 +11,7 @@ from pathlib import Path
 
 from utils.arg_parser import expand
 from utils.errors import UserError, list_some, one_line
-from utils.files import replace_file
+from utils.files import remove, replace_file
 from utils.tracking import sources
 from utils.tracking.drift import find_drift
 from utils.tracking.probe import probe_model
@@ -21,7 +21,6 @@ from utils.tracking.run_dir import (
     claim_run,  # noqa: F401
     get_time,
     get_train_model_dir,
-    remove,
     undo_on_error,  # noqa: F401
 )
 
@@ -92,7 +91,7 @@ class Tracker:
 
     def mark_finished(self, state):
         """Says that nothing is left to train, and marks a run that was killed just before so."""
-        print(f'{self.run_dir.path} is finished: increase --epochs to continue')
+        print(f'{self.run_dir.path} is finished: {state.advise_more()} continues it')
         self.run_dir.clear_half_written()
         self.record = self.run_dir.read_record()
         if self.record.get('status') not in ('finished', None):

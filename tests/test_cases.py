@@ -1,7 +1,10 @@
 """What people bring: other masks, lists, weights and options, and what happens then."""
 
+import pickle
+import re
 import shutil
 import unicodedata
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +14,11 @@ from PIL import Image
 
 from data.data_entry import DATASETS
 from data.list_dataset import ListDataset
+from data.list_facts import read_facts
 from data.list_file import ListFile
 from eval import main as evaluate
+from loss import LOSSES
+from model.model_entry import MODELS
 from options import get_test_args, get_train_args
 from train import Trainer, main
 from utils.checkpoint import load_checkpoint
@@ -293,9 +299,7 @@ class OneLayer(torch.nn.Module):
 def classes(base, monkeypatch):
     """Options of a classification task on CSV lists with the classes of `labels`."""
     monkeypatch.setitem(DATASETS, 'classes', 'test_cases:Classes')
-    monkeypatch.setitem(
-        __import__('model.model_entry').model_entry.MODELS, 'one', 'test_cases:OneLayer'
-    )
+    monkeypatch.setitem(MODELS, 'one', 'test_cases:OneLayer')
 
     def write(labels):
         for name, rows in {'train': range(8), 'val': range(8, 12)}.items():
@@ -358,9 +362,7 @@ class Three(torch.nn.Module):
 @pytest.mark.parametrize(('name', 'options'), [('Depth', []), ('ZeroDepth', ['--ignore_index', 0])])
 def test_missing_depth_is_in_no_loss_and_no_score(base, monkeypatch, name, options):
     monkeypatch.setitem(DATASETS, 'depth', f'test_cases:{name}')
-    monkeypatch.setitem(
-        __import__('model.model_entry').model_entry.MODELS, 'three', 'test_cases:Three'
-    )
+    monkeypatch.setitem(MODELS, 'three', 'test_cases:Three')
     base.train(
         *['--data_type', 'depth', '--model_type', 'three', '--num_classes', 1, '--loss', 'l1'],
         *['--metrics', 'l1', 'rmse', '--lr', 1e-9, *options],
@@ -373,9 +375,7 @@ def test_missing_depth_is_in_no_loss_and_no_score(base, monkeypatch, name, optio
 
 def test_the_rmse_of_training_is_that_of_evaluation(base, monkeypatch):
     monkeypatch.setitem(DATASETS, 'depth', 'test_cases:Depth')
-    monkeypatch.setitem(
-        __import__('model.model_entry').model_entry.MODELS, 'three', 'test_cases:Three'
-    )
+    monkeypatch.setitem(MODELS, 'three', 'test_cases:Three')
     options = ['--data_type', 'depth', '--model_type', 'three', '--num_classes', 1, '--loss', 'l1']
     trainer = Trainer(base.args(*options, '--metrics', 'rmse', '--lr', 1))
     trainer.train()
@@ -516,3 +516,155 @@ def test_a_list_of_a_million_lines_checks_a_sample(tmp_path, monkeypatch, capsys
     files = ListFile(base.root / 'train.txt')
     assert len(files) == 8000
     assert '100 of 8000' in capsys.readouterr().out
+
+
+LFS = 'version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 123\n'
+
+
+@pytest.mark.parametrize('name', ['train.txt', '0.png', '0_mask.png'])
+def test_a_pointer_of_git_lfs_in_the_place_of_a_file_is_named(base, refuse, name):
+    (base.root / name).write_text(LFS)
+    refuse([name, 'git lfs pull'])
+
+
+def test_a_list_with_one_endless_line_is_not_printed_whole(base, refuse):
+    (base.root / 'train.txt').write_text('{"images": [' + '"a.png", ' * 10_000 + ']}')
+    assert len(refuse(['train.txt:1', 'columns'])) < 500
+
+
+def test_a_csv_list_may_start_with_a_blank_line_and_hold_long_cells(base):
+    path = base.root / 'list.csv'
+    path.write_text(f'\nimage,class\n0.png,{"1 2 " * 50_000}\n')
+    assert ListFile(path, num_paths=1)[0][1].startswith('1 2 1')
+
+
+def test_training_on_the_validation_list_is_warned_of(base, capsys):
+    base.train('--val_list', base.root / 'train.txt')
+    assert '8 images of --val_list are also in --train_list' in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    'content',
+    [
+        b'name,r,g,b\nground,0,0,0\nred square,250,50,83\n',  # class_dict.csv of CamVid
+        'ground 0 0 0\r\nred square 250 50 83\r\n'.encode('utf-16'),
+        b'ground; 0; 0; 0\nred square; 250; 50; 83',
+    ],
+)
+def test_class_files_of_several_forms_are_read(base, capsys, content):
+    base.change_masks(lambda mask: np.array([PALETTE[0], PALETTE[1]], np.uint8)[mask])
+    (base.root / 'classes.csv').write_bytes(content)
+    base.train('--class_names', base.root / 'classes.csv')
+    assert re.search(r'ground \d+.*, red square \d+', capsys.readouterr().out)
+
+
+@pytest.mark.parametrize(
+    ('content', 'words'),
+    [
+        ('caf\xe9\nsquare\n'.encode('latin-1'), ['classes.txt:1', 'UTF-8']),
+        (b'ground 0 0 0\nsquare 300 0 0\n', ['classes.txt', '0 to 255', '300']),
+    ],
+)
+def test_a_wrong_class_file_is_one_line(base, refuse, content, words):
+    (base.root / 'classes.txt').write_bytes(content)
+    refuse(words, '--class_names', base.root / 'classes.txt')
+
+
+def test_masks_that_change_and_keep_their_size_in_bytes_are_checked_again(base, refuse):
+    for i in range(12):
+        Image.fromarray(draw(i)[1]).save(base.root / f'{i}_mask.bmp')
+    base.write_lists('{i}.png {i}_mask.bmp')
+    base.train()
+    shutil.rmtree(base.root / 'run')
+    size = (base.root / '0_mask.bmp').stat().st_size
+    for i in range(8):
+        Image.fromarray(draw(i)[1] * 255).save(base.root / f'{i}_mask.bmp')
+    assert (base.root / '0_mask.bmp').stat().st_size == size
+    refuse(['train.txt', '--label_values 0 255'])
+
+
+def test_labels_of_one_class_with_an_ignored_value_below_0_are_refused(classes, refuse):
+    refuse(['class 1 never occurs'], *classes([0]), '--ignore_index', -1)
+
+
+class SignedMaps(ListDataset):
+    """Class maps in which -1 is ignored."""
+
+    def read_label(self, path):
+        return np.array(Image.open(path)).astype(np.int64) - 1
+
+
+class BoolMaps(ListDataset):
+    """Masks of booleans."""
+
+    def read_label(self, path):
+        return np.array(Image.open(path)) > 0
+
+
+def test_maps_of_signed_numbers_are_counted(base, monkeypatch, capsys):
+    monkeypatch.setitem(DATASETS, 'signed', 'test_cases:SignedMaps')
+    base.change_masks(lambda mask: np.where(mask == 1, 2, np.arange(64) % 2).astype(np.uint8))
+    base.train('--data_type', 'signed', '--ignore_index', -1)
+    assert re.search('train.txt: .*; 0 .*%, 1 .*%, ignored', capsys.readouterr().out)
+
+
+def test_padding_of_a_mask_of_booleans_is_ignored(base, monkeypatch):
+    monkeypatch.setitem(DATASETS, 'bool', 'test_cases:BoolMaps')
+    trainer = Trainer(base.args('--data_type', 'bool'))
+    found = torch.unique(torch.cat([batch['label'] for batch in trainer.train_loader]))
+    assert found.tolist() == [0, 1, 255]
+
+
+class Arrays(ListDataset):
+    """Images that no image library reads."""
+
+    def read_image(self, path):
+        return np.load(path)
+
+
+def test_a_label_of_another_size_beside_an_own_image_format_is_named(base, refuse, monkeypatch):
+    monkeypatch.setitem(DATASETS, 'arrays', 'test_cases:Arrays')
+    for i in range(12):
+        np.save(base.root / f'{i}.npy', draw(i)[0])
+    base.write_lists('{i}.npy {i}_mask.png')
+    base.change_masks(lambda mask: mask[:40], rows=[3])
+    refuse(['3_mask.png', '40 x 64', '3.npy is 48 x 64'], '--data_type', 'arrays')
+
+
+class GlobalNorm(torch.nn.Module):
+    """BatchNorm after global pooling, as in DeepLabV3."""
+
+    def __init__(self, args):
+        super().__init__()
+        self.norm, self.head = torch.nn.BatchNorm2d(3), torch.nn.Conv2d(3, args.num_classes, 1)
+
+    def forward(self, img):
+        return self.head(img * self.norm(img.mean((2, 3), keepdim=True)))
+
+
+def test_batchnorm_of_a_single_value_names_the_options(base, monkeypatch, capsys):
+    monkeypatch.setitem(MODELS, 'norm', 'test_cases:GlobalNorm')
+    base.train('--model_type', 'norm')
+    shutil.rmtree(base.root / 'run')
+    for options in (['--batch_size', 1], ['--accum', 4]):
+        with pytest.raises(UserError, match=r'BatchNorm.*--batch_size.*--accum'):
+            base.train('--model_type', 'norm', *options)
+
+
+def test_a_part_of_a_loss_may_be_a_plain_number(base, monkeypatch):
+    function = LOSSES['ce']
+    monkeypatch.setitem(LOSSES, 'mine', lambda *a: function(*a) | {'temperature': 0.07})
+    base.train('--loss', 'mine')
+    metrics = load_checkpoint(base.root / 'run' / 'last.pth')['metrics']
+    assert metrics['train/temperature'] == pytest.approx(0.07)
+
+
+def test_overfit_of_few_images_fits_the_micro_batches(base):
+    assert base.args('--overfit', 3, '--accum', 2).batch_size == 2
+    assert base.args('--overfit', 3).batch_size == 3
+
+
+def test_a_dataset_is_checked_by_workers_that_are_started_afresh(base):
+    dataset = ListDataset(base.args(), base.root / 'train.txt', True)
+    read = pickle.loads(pickle.dumps(partial(read_facts, dataset, False)))
+    assert read([0])['size'] == '48 x 64'

@@ -10,6 +10,7 @@ from data.data_entry import DATASETS, get_dataset_by_type
 from data.list_dataset import ListDataset
 from data.list_file import ListFile
 from options import get_train_args
+from utils.errors import UserError
 
 
 @pytest.fixture(autouse=True)
@@ -156,3 +157,19 @@ def test_images_of_several_modes_are_counted(path, capsys):
     code, lines = check(capsys, path)
     assert code == 0
     assert '4 images, 32 x 48, RGB 3, L 1; ' in lines[0]
+
+
+def test_classes_that_never_occur_because_of_another_value_are_a_problem(path, capsys):
+    for i in range(4):
+        label = np.array(Image.open(path.parent / f'{i}_label.png'))
+        Image.fromarray(np.where(label == 0, 0, 255).astype(np.uint8)).save(
+            path.parent / f'{i}_label.png'
+        )
+    code, lines = check(capsys, path, '--num_classes', 2)
+    assert code == 1
+    assert any('--label_values 0 255' in line for line in lines)
+
+
+def test_a_wrong_option_is_one_error_and_not_one_per_line(path, capsys):
+    with pytest.raises(UserError, match='label_values'):
+        check(capsys, path, '--label_values', 0, 'x')

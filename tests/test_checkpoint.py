@@ -344,3 +344,34 @@ def test_what_grows_to_many_times_its_size_is_refused(tmp_path, value, version):
     assert path.stat().st_size < 10_000
     with pytest.raises(UserError, match='grows to many times'):
         load_checkpoint(path)
+
+
+def test_a_large_buffer_of_bytes_that_two_state_dicts_share_is_loaded(tmp_path):
+    weights = {'bank': torch.zeros(20_000_000, dtype=torch.uint8)}
+    save_checkpoint({'model': weights, 'ema': weights}, tmp_path / 'a.pth')
+    assert len(load_checkpoint(tmp_path / 'a.pth')['ema']['bank']) == 20_000_000
+
+
+@pytest.mark.parametrize(
+    'state',
+    [{'model': {'state_dict': {'w': torch.ones(1)}}}, {'ema': {'decay': 0.9}, 'w': torch.ones(1)}],
+)
+def test_weights_are_found_below_names_of_ours(state):
+    assert get_weights(state) == {'w': torch.ones(1)}
+
+
+@pytest.mark.parametrize('state', [{'epoch': 3}, {'model': {'a': 1}}, {0: torch.ones(1)}])
+def test_a_file_without_named_tensors_says_what_it_has(state):
+    with pytest.raises(UserError, match=f'no named tensors.*{next(iter(state))}'):
+        get_weights(state)
+
+
+def test_a_list_in_a_list_3000_times_is_refused(tmp_path):
+    value = []
+    for _ in range(3000):
+        value = [value]
+    with (tmp_path / 'a.pth').open('wb') as file:
+        pickle._Pickler = pickle._Pickler
+        torch.save({'a': []}, file)
+    with pytest.raises(UserError, match='grows'):
+        checkpoint.check_growth({'a': value}, tmp_path / 'a.pth')

@@ -1,6 +1,7 @@
 """What a run prints, train.log, the costs of a model, and the charts."""
 
 import re
+import shlex
 import sys
 
 import cv2
@@ -9,6 +10,7 @@ import pytest
 import torch
 from conftest import train
 
+from options import get_train_args
 from train import main
 from utils.charts import draw_confusion, draw_curves
 from utils.class_table import make_class_rows
@@ -156,3 +158,12 @@ def test_an_ignored_class_is_in_no_mean():
     rows = make_class_rows({}, confusion, ['ignored', 'a'], ignore_index=0)
     assert rows[-1]['classes']['iou'] == rows[-1]['classes']['dice'] == 1
     assert torch.tensor(rows[0]['precision']).isnan()
+
+
+def test_the_footer_of_a_fine_tuned_run_can_be_resumed_as_it_stands(make_args, capsys):
+    first = train(make_args('--epochs', 1))
+    main(make_args('--epochs', 1, '--load_model_path', first.model_dir / 'best.pth', run='tuned'))
+    lines = capsys.readouterr().out.splitlines()
+    command = next(line for line in lines if '--resume' in line and 'tuned' in line)
+    args = get_train_args(shlex.split(command)[2:])
+    assert (args.resume, args.epochs) == (True, 11)

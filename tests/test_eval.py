@@ -12,7 +12,7 @@ from conftest import SIZE
 import eval as evaluation
 from options import get_test_args, get_test_result_dir
 from train import Trainer
-from utils.classes import default_palette, get_class_names, get_palette
+from utils.classes import default_palette, get_class_names, get_palette, name_class
 from utils.files import read_rows
 from utils.viz import (
     IGNORED,
@@ -202,3 +202,25 @@ def test_a_picture_keeps_its_colors_and_a_bad_path_is_an_error(tmp_path):
     assert cv2.imread(str(tmp_path / 'red.png'))[0, 0].tolist() == [0, 0, 200]
     with pytest.raises(OSError, match='nowhere'):
         write_img(tmp_path / 'nowhere' / 'red.png', img)
+
+
+def test_images_whose_panels_have_one_name_keep_their_own(run, tmp_path):
+    lines = []
+    for name in ('a/1', 'a_1'):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        img = np.full((*SIZE, 3), 40 * len(name), np.uint8)
+        write_img(tmp_path / f'{name}.png', img)
+        write_img(tmp_path / f'{name}_label.png', img[..., :1].repeat(3, 2) * 0)
+        lines.append(f'{name}.png {name}_label.png\n')
+    (tmp_path / 'two.txt').write_text(''.join(lines))
+    result_dir = evaluate(run, '--val_list', tmp_path / 'two.txt', '--save_viz', 2)
+    panels = sorted(path.name for path in (result_dir / 'panels').iterdir())
+    assert panels == ['a_1.png', 'a_1_1.png']
+
+
+def test_a_label_value_that_is_no_class_is_ignored_by_name():
+    assert [name_class(i, ['a', 'b']) for i in (1, -1, 255)] == [
+        'b',
+        'ignored (-1)',
+        'ignored (255)',
+    ]

@@ -187,3 +187,18 @@ def test_a_name_that_the_code_has_no_longer_points_to_the_snapshot(checkpoint, c
 def test_options_prints_where_a_run_would_go():
     process = run_python('options.py', '--save_prefix', 'x', '--model_type', 'mine')
     assert process.stdout == 'checkpoints/mine_x\n'
+
+
+@pytest.mark.parametrize('encoding', ['utf-8', 'utf-8-sig', 'utf-16'])
+def test_a_file_of_options_may_have_a_windows_encoding(tmp_path, encoding):
+    (tmp_path / 'args.txt').write_text("--lr 0.5  # it's\n--save_prefix 'a'\n", encoding=encoding)
+    args = parse_train_args(Parser()).parse_args([f'@{tmp_path}/args.txt', '--epochs', '3'])
+    assert (args.lr, args.save_prefix, args.epochs) == (0.5, 'a', 3)
+
+
+@pytest.mark.parametrize('content', ["--class_names it's", None])
+def test_a_file_of_options_that_cannot_be_read_is_named(tmp_path, content):
+    if content:
+        (tmp_path / 'args.txt').write_text(content)
+    with pytest.raises(UserError, match=r'args\.txt.*(quotation|exist)'):
+        parse_train_args(Parser()).parse_args([f'@{tmp_path}/args.txt'])

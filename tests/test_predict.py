@@ -255,3 +255,29 @@ def test_the_command_ends_with_where_the_predictions_are(trained_clone, toy_val_
     ended = run_python(*command, 'no.png', cwd=trained_clone)
     assert ended.returncode == 2
     assert len(ended.stderr.splitlines()) == 1
+
+
+def test_the_paths_of_a_list_are_relative_to_data_root(run, folder, tmp_path):
+    (tmp_path / 'lists').mkdir()
+    (tmp_path / 'lists' / 'test.txt').write_text('a.png\ndeep/b.png\n')
+    found = find_images([str(tmp_path / 'lists' / 'test.txt')], str(folder))
+    assert found == {folder / 'a.png': 'a', folder / 'deep' / 'b.png': 'deep/b'}
+    output_dir = predict(
+        run.model_dir / 'last.pth', tmp_path / 'lists' / 'test.txt', '--data_root', folder
+    )
+    assert read_classes(output_dir / 'deep' / 'b.png').shape == (2 * SIZE[0], 2 * SIZE[1])
+
+
+def test_hidden_files_of_a_folder_are_left_out(folder):
+    (folder / '._a.png').write_bytes(b'what macOS leaves on other disks')
+    assert set(find_images([str(folder)]).values()) == {'a', 'deep/b'}
+
+
+def test_a_checkpoint_without_suffix_has_a_directory_of_its_own(run, folder):
+    path = run.model_dir / 'weights'
+    path.write_bytes((run.model_dir / 'last.pth').read_bytes())
+    args, checkpoint = get_test_args(
+        ['--load_model_path', str(path), str(folder)], prediction.parse_predict_args
+    )
+    assert prediction.main(args, checkpoint) == 0
+    assert (run.model_dir / 'weights_results' / 'predictions' / 'a.png').exists()

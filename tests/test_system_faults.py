@@ -377,3 +377,10 @@ def test_a_directory_of_another_user_is_one_line(make_args, other_user, capsys, 
     line = end_in_one_line(capsys, lambda: main(args))
     assert 'Permission denied' in line
     assert '--model_dir' in line
+
+
+def test_a_lack_of_memory_is_said_where_free_memory_is_unknown(monkeypatch):
+    names = {name: i for name, i in os.sysconf_names.items() if name != 'SC_AVPHYS_PAGES'}
+    monkeypatch.setattr(os, 'sysconf_names', names)
+    monkeypatch.setattr(os, 'sysconf', lambda name: names[name])
+    assert '--batch_size' in explain_lack(MemoryError('Unable to allocate'))

@@ -130,3 +130,17 @@ def test_run_json_is_told_how_far_the_run_is():
     assert (facts['epoch'], facts['epochs'], facts['best_metric']) == (1, 5, 'miou')
     assert facts['best'] == state.best
     assert 'loss' in facts['lower_is_better']
+
+
+def test_early_stop_counts_from_the_first_best_of_a_search_that_starts_afresh():
+    state = make_state(epoch=3, early_stop=3, epochs=100)  # another validation list: best is gone
+    assert not state.is_finished()
+    finish_epochs(state, [0.5, 0.4, 0.4])
+    assert not state.is_finished()
+    finish_epochs(state, [0.4])
+    assert state.is_finished()
+
+
+def test_a_finished_run_names_the_option_that_ended_it():
+    assert make_state(epoch=5).advise_more() == '--epochs 15'
+    assert make_state(epoch=4, early_stop=3).advise_more() == '--early_stop 6'

@@ -59,7 +59,7 @@ class Evaluator:
     def list_scores(self):
         """The names of the scores, from the first sample: a broken metric fails at the start."""
         self.model.eval()
-        batch, recorder = self.loader.read_first(), Recorder()
+        batch, recorder = self.loader.read_one(), Recorder()
         recorder.record_all(self.compute_pairs(self.step(batch), batch))
         return list(self.summarize(recorder))
 
@@ -81,10 +81,10 @@ class Evaluator:
         return summarize(recorder.summary(), self.class_names)
 
     def viz_per_batch(self, i, pred, batch, pairs, report):
-        """Adds image i to the report, with its scores; the report chooses which are drawn."""
+        """Adds an image to the report, with its scores; the report chooses which are drawn."""
         recorder = Recorder()
         recorder.record_all(pairs)
-        report.add_image(i, pred, batch, self.summarize(recorder))
+        report.add_image(pred, batch, self.summarize(recorder))
 
 
 def main(args, checkpoint):

@@ -13,6 +13,7 @@ of the image. It contains facts about the model as JSON:
 import itertools
 import json
 import shlex
+import statistics
 import sys
 import tempfile
 from importlib.util import find_spec
@@ -27,14 +28,14 @@ from options import get_test_args, parse_common_args
 from utils.arg_types import positive_int
 from utils.classes import get_class_names
 from utils.errors import UserError, one_line, one_line_errors, plural
-from utils.exported_file import TOLERANCE, compare, measure, run_file
+from utils.exported_file import TOLERANCE, compare, run_file
 from utils.files import write_bytes
+from utils.model_cost import time_calls
 from utils.tracking.run_dir import get_time
 from utils.tracking.tracker import print_changed_code
 from utils.weights import unwrap
 
 NUM_IMAGES = 4  # that the file and the checkpoint are compared on
-SUFFIXES = {'pt2': '.pt2', 'onnx': '.onnx'}
 
 TITLE = __doc__.partition('\n')[0]
 
@@ -43,14 +44,9 @@ def parse_export_args(parser):
     """Adds what only exporting needs to the common options."""
     parse_common_args(parser)
     add = parser.add_argument_group('export').add_argument
-    add('--format', nargs='+', choices=list(SUFFIXES), default=['pt2'], help='file formats')
-    add(
-        '--size',
-        type=positive_int,
-        nargs=2,
-        metavar=('H', 'W'),
-        help='input size (default: --img_size)',
-    )
+    add('--format', nargs='+', choices=['pt2', 'onnx'], default=['pt2'], help='file formats')
+    size = 'input size (default: --img_size)'
+    add('--size', type=positive_int, nargs=2, metavar=('H', 'W'), help=size)
     add('--dynamic', action='store_true', help='accept any number of images of any size')
     add('--output_dir', default='', help="default: the checkpoint's directory")
     return parser
@@ -92,8 +88,7 @@ def trace(module, img, args):
     # A blank image, because the file keeps it; two, because a size of 1 would be taken as fixed.
     img = torch.zeros_like(img.repeat(2, 1, 1, 1) if args.dynamic else img)
     try:
-        with torch.no_grad():
-            return torch.export.export(module, (img,), dynamic_shapes=(dims,), strict=False)
+        return torch.export.export(module, (img,), dynamic_shapes=(dims,), strict=False)
     except Exception as error:  # of many kinds: what the network does cannot be traced
         hint = '; give --size H W instead of --dynamic' if args.dynamic else ''
         reason = f'{type(error).__name__}: {one_line(error)[:300]}{hint}'
@@ -126,12 +121,12 @@ def main(args, checkpoint):
     if args.dynamic:
         checked.append(torch.cat([images[0], images[0]], dim=3).repeat(3, 1, 1, 1))
     expected = [module(img).numpy() for img in checked]
-    latency_ms = measure(lambda: module(images[0]))
+    latency_ms = statistics.median(time_calls(lambda: module(images[0])))
     facts = describe(args, checkpoint, program)
     print(f'input {facts["input"]}, output {tuple(expected[0].shape)} float32')
     for kind in args.format:
         with tempfile.TemporaryDirectory() as directory:
-            path = Path(directory) / f'{Path(args.load_model_path).stem}{SUFFIXES[kind]}'
+            path = Path(directory) / f'{Path(args.load_model_path).stem}.{kind}'
             save(program, path, facts)
             results, file_ms = run_file(path, checked, Path(directory))
             difference = compare(expected, results)

@@ -26,7 +26,7 @@ from utils.replay import replay
 from utils.resume import find_newest, get_state, load_state
 from utils.torch_utils import seed_step, set_up_torch, split_batch
 from utils.tracking.tracker import Tracker, claim_run
-from utils.train_state import TrainState
+from utils.train_state import TrainState, is_due
 from utils.viz import MAX_PICTURES, gen_imgs_to_write
 from utils.weights import unwrap
 
@@ -67,7 +67,7 @@ class Trainer:
             while not self.state.is_finished():
                 epoch = self.state.epoch + 1
                 self.train_per_epoch(epoch)
-                if self.args.val_freq and epoch % self.args.val_freq == 0:
+                if is_due(epoch, self.args.val_freq):
                     self.val_per_epoch(epoch)
                 self.finish_epoch(epoch)
         return self.console.list_footer(self.state)
@@ -89,7 +89,7 @@ class Trainer:
                 self.viz_per_batch(*sample, split='train')
             self.logger.record_scalar('lr', lr)
             self.logger.record_scalars('speed', progress.measure())
-            if self.state.is_step_due():
+            if is_due(self.state.step, self.args.save_steps):
                 self.save()
             STOP.end_if_asked(self.save)
 

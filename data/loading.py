@@ -8,6 +8,7 @@ import gc
 import os
 import signal
 import tempfile
+from functools import partial
 from multiprocessing.queues import Queue
 
 import cv2
@@ -95,9 +96,10 @@ class Loader(DataLoader):
         for j in np.flatnonzero(indices % freq == 0):
             yield int(indices[j]), pred[j : j + 1], slice_batch(batch, j, j + 1)
 
-    def read_first(self):
-        """The first sample, as a batch of one."""
-        return to_device(collate_batch([self.dataset[0, 0]]), self.device)
+    def read_one(self, i=0):
+        """Sample i, as a batch of one."""
+        batch = to_device(collate_batch([self.dataset[0, i]]), self.device)
+        return batch | {'read_full_img': partial(self.read_full_img, i)}
 
     def read_full_img(self, i):
         """Image i as it is in its file, (H,W,3) uint8 RGB; None if the dataset cannot tell."""

@@ -110,7 +110,7 @@ def test_help_lists_the_names_of_the_registries():
 
 def test_costs_are_those_of_the_network(make_args):
     run = train(make_args('--epochs', 1))
-    batch = run.evaluator.loader.read_first()
+    batch = run.evaluator.loader.read_one()
     num_pixels = 32 * 48
     expected = num_pixels * (3 * 9 * 8 + 8 * run.args.num_classes)
     assert count_multiply_adds(run.evaluator, batch) == expected

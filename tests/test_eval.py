@@ -189,7 +189,7 @@ def test_a_file_with_another_number_of_names_is_an_error(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ('name', 'panel'), [('a/b.jpg', 'a_b.png'), ('/x/b.png', 'x_b.png'), ('../b.c.png', 'b.c.png')]
+    ('name', 'panel'), [('a/b.jpg', 'a_b'), ('/x/b.png', 'x_b'), ('../b.c.png', 'b.c')]
 )
 def test_a_panel_keeps_the_whole_name_of_its_image(name, panel):
     assert panel_name(name) == panel

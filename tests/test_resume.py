@@ -367,7 +367,7 @@ def test_another_best_metric_is_looked_up_in_the_log_if_its_weights_are_there(
     train(make_args('--epochs', 2, *options))
     capsys.readouterr()
     trainer = train(make_args('--epochs', 3, '--best_metric', 'loss', '--resume'))
-    assert trainer.state.best == {'epoch': 2, 'score': 0.3, 'scores': {'loss': 0.3}}
+    assert trainer.state.best == {'epoch': 2, 'score': 0.3, 'scores': {'miou': 0.6, 'loss': 0.3}}
     assert 'epoch 2, 0.3000' in capsys.readouterr().out
     assert load_checkpoint(trainer.model_dir / 'best.pth')['epoch'] == 2
 

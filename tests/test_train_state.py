@@ -5,7 +5,7 @@ from argparse import Namespace
 
 import pytest
 
-from utils.train_state import TrainState
+from utils.train_state import TrainState, is_due
 
 
 def make_state(epoch=0, **options):
@@ -38,12 +38,11 @@ def test_a_step_counts_until_its_epoch_ends_and_save_steps_saves_each_third():
     due = []
     for _ in range(7):
         state.count_step()
-        due.append(state.is_step_due())
+        due.append(is_due(state.step, 3))
     assert due == [False, False, True, False, False, True, False]
     assert (state.step, state.batch) == (7, 7)
     finish_epochs(state, [0.5])
     assert (state.epoch, state.step, state.batch) == (1, 7, 0)
-    assert not make_state(save_steps=0).is_step_due()
 
 
 def test_the_first_metric_selects_the_best_epoch_if_none_is_given():
@@ -94,8 +93,8 @@ def test_without_validation_early_stop_never_ends_training():
 
 
 def test_what_happens_every_3_epochs_is_due_at_3_and_6_and_every_0_never():
-    assert [epoch for epoch in range(1, 8) if make_state(epoch).is_due(3)] == [3, 6]
-    assert not any(make_state(epoch).is_due(0) for epoch in range(1, 8))
+    assert [epoch for epoch in range(1, 8) if is_due(epoch, 3)] == [3, 6]
+    assert not any(is_due(epoch, 0) for epoch in range(1, 8))
 
 
 def test_last_pth_is_written_after_best_and_the_numbered_one():

@@ -1,9 +1,7 @@
 """Runs an exported file as its user does, outside this project, and compares outputs."""
 
-import statistics
 import subprocess
 import sys
-import time
 
 import numpy as np
 
@@ -55,13 +53,3 @@ def compare(expected, results):
     largest = max(float(np.abs(output).max()) for output in expected)
     pairs = zip(expected, results, strict=True)
     return max(float(np.abs(a - b).max()) for a, b in pairs) / max(largest, 1e-9)
-
-
-def measure(call):
-    """Median milliseconds of a call."""
-    times = []
-    for _ in range(NUM_RUNS):
-        start_s = time.perf_counter()
-        call()
-        times.append((time.perf_counter() - start_s) * 1000)
-    return statistics.median(times)

@@ -17,7 +17,7 @@ MAX_S = 5.0  # no further run after so many seconds
 def describe_model(evaluator):
     """'0.90 M parameters, 1.23 G multiply-adds at 96 x 128' for the first validation image."""
     num_parameters = sum(p.numel() for p in unwrap(evaluator.model).parameters())
-    batch = evaluator.loader.read_first()
+    batch = evaluator.loader.read_one()
     size = ' x '.join(map(str, batch['img'].shape[-2:]))
     try:
         cost = f'{count_multiply_adds(evaluator, batch) / 1e9:.3g} G multiply-adds at {size}'
@@ -45,16 +45,19 @@ def count_multiply_adds(evaluator, batch):
 def measure_latency(evaluator):
     """Milliseconds of one image's forward pass on this device: (median, 95th percentile)."""
     evaluator.model.eval()
-    batch, times = evaluator.loader.read_first(), []
-    start_s = time.perf_counter()
-    for i in range(WARM_UPS + NUM_RUNS):
-        if i > WARM_UPS and time.perf_counter() - start_s > MAX_S:
-            break
+    batch = evaluator.loader.read_one()
+    times_ms = time_calls(lambda: evaluator.step(batch).flatten()[0].item())  # waits for the device
+    return statistics.median(times_ms), sorted(times_ms)[int(0.95 * (len(times_ms) - 1))]
+
+
+def time_calls(call):
+    """Milliseconds of each call, in NUM_RUNS or fewer if they take long."""
+    times_ms, start_s = [], time.perf_counter()
+    while len(times_ms) < WARM_UPS + NUM_RUNS and time.perf_counter() - start_s < MAX_S:
         mark_s = time.perf_counter()
-        evaluator.step(batch).flatten()[0].item()  # waits for the device
-        times.append((time.perf_counter() - mark_s) * 1000)
-    times = times[WARM_UPS:]
-    return statistics.median(times), sorted(times)[int(0.95 * (len(times) - 1))]
+        call()
+        times_ms.append((time.perf_counter() - mark_s) * 1000)
+    return times_ms[WARM_UPS:] or times_ms
 
 
 def count_bytes(trainer):

@@ -6,63 +6,19 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from metrics import DIRECTIONS, Scored, holds_classes, is_lower_better
 from utils.charts import draw_confusion
 from utils.class_table import format_table, make_class_rows
 from utils.classes import get_class_names, get_palette, name_class
-from utils.files import append_row, read_rows, write_bytes, write_rows
+from utils.files import append_row, read_rows, write_rows
 from utils.html_report import write_html
 from utils.model_cost import describe_model, measure_latency
 from utils.scores import get_headline
-from utils.torch_utils import describe_device
+from utils.torch_utils import describe_device, repeatable_kernels, seed_step
 from utils.tracking.run_dir import RunDir, get_time
-from utils.viz import caption_panels, encode_img, find_classes, gen_imgs_to_write, panel_name
-
-JPEG = '.jpg'  # of the pictures in report.html; the panels are .png
-
-
-class Gallery:
-    """The pictures of the `number` worst images, and of as many evenly spaced ones."""
-
-    def __init__(self, number, num_images):
-        self.number = number
-        self.even = set(np.linspace(0, num_images - 1, number).round().astype(int).tolist())
-        self.badness, self.files = {}, {}  # by image; the files as {path: content}
-
-    def add(self, i, name, badness, draw):
-        """Keeps image i's pictures, {name: picture} of `draw()`, if it is one of these."""
-        worst = sorted(self.badness, key=self.badness.get)[-self.number :]
-        is_worst = self.number and (len(worst) < self.number or badness > self.badness[worst[0]])
-        if not (is_worst or i in self.even):
-            return
-        self.badness[i] = badness
-        self.files[i] = self._encode(i, name, *draw())
-        for other in sorted(self.badness, key=self.badness.get)[: -self.number]:
-            if other not in self.even:
-                del self.badness[other], self.files[other]
-
-    def _encode(self, i, name, imgs, caption):
-        panel, taken = panel_name(name), {path for files in self.files.values() for path in files}
-        if f'panels/{panel}' in taken:  # a/1.png and a_1.png
-            panel = f'{Path(panel).stem}_{i}.png'
-        files = {f'panels/{panel}': encode_img(caption_panels(imgs, caption))}
-        for title, img in imgs.items():
-            if title != 'legend':
-                path = f'pictures/{Path(panel).stem}_{title}{JPEG}'
-                files[path] = encode_img(img, JPEG)
-        return files
-
-    def list_pictures(self, i):
-        """{name: path} of image i's pictures for report.html; {} if it has none."""
-        paths = [path for path in self.files.get(i, {}) if path.endswith(JPEG)]
-        return {Path(path).stem.rpartition('_')[2]: path for path in paths}
-
-    def write(self, directory):
-        """Writes the pictures; those of other images that are there stay."""
-        for path, content in (item for files in self.files.values() for item in files.items()):
-            (directory / path).parent.mkdir(exist_ok=True)
-            write_bytes(directory / path, content)
+from utils.viz import caption_panels, find_classes, gen_imgs_to_write, panel_name, write_img
 
 
 class Report:
@@ -71,25 +27,20 @@ class Report:
     def __init__(self, args, result_dir, evaluator, checkpoint):
         self.args, self.result_dir = args, Path(result_dir)
         self.evaluator, self.checkpoint = evaluator, checkpoint
-        self.gallery = Gallery(args.save_viz, len(evaluator.loader.sampler))
         self.names, self.images = get_class_names(args), []
+        self.stems = set()  # of the pictures' names
         self.confusion = None  # (C,C) counts, rows: label, columns: prediction
         self.result_dir.mkdir(parents=True, exist_ok=True)
 
-    def add_image(self, i, pred, batch, scores):
-        """Adds image i, a batch of one, with its scores."""
+    def add_image(self, pred, batch, scores):
+        """Adds the next image, a batch of one, with its scores."""
         name, counts = batch['name'][0], self._count_classes(pred, batch)
-        image = {'name': name, 'scores': scores, 'cells': list_cells(counts), 'classes': {}}
+        image = {'i': len(self.images), 'name': name, 'scores': scores}
+        image |= {'cells': list_cells(counts), 'classes': {}, 'pictures': {}}
         if counts is not None and batch['label'].ndim == 1:  # the image has one class
             pair = {'label': int(batch['label'][0]), 'pred': int(find_classes(pred[0]))}
             image['classes'] = {key: name_class(i, self.names) for key, i in pair.items()}
         self.images.append(image)
-        rank = get_rank(scores)
-        caption = f'{name} | {rank} {scores[rank]:.4f}'
-        badness = get_badness(scores)
-        self.gallery.add(
-            i, name, badness, lambda: (gen_imgs_to_write(pred, batch, self.args), caption)
-        )
 
     def _count_classes(self, pred, batch):
         """Adds an image's (C,C) counts to the confusion; None for a task without classes."""
@@ -112,8 +63,9 @@ class Report:
         parts = tables[0], lines, tables[1], format_table(classes)
         text = '\n'.join(''.join(f'{line}\n' for line in part) for part in parts)
         (self.result_dir / 'result.txt').write_text(text, encoding='utf-8')
-        self._write_tables()
-        self.gallery.write(self.result_dir)
+        order = sorted(self.images, key=lambda image: -get_badness(image['scores']))
+        self._write_tables(order)
+        self._draw_images(order)
         content = self._gather(facts, headline, classes, lines)
         write_html(self.result_dir / 'report.html', content)
         self._add_result(headline, drift)
@@ -132,11 +84,40 @@ class Report:
             'latency': f'{latency} on {describe_device(self.evaluator.loader.device)}',
         }
 
-    def _write_tables(self):
+    def _draw_images(self, order):
+        """Draws the worst images and evenly spaced ones; pictures of others that are there stay."""
+        number = self.args.save_viz
+        even = np.linspace(0, len(self.images) - 1, number).round().astype(int).tolist()
+        for i in {image['i'] for image in order[:number]} | set(even):
+            self.images[i]['pictures'] = self._draw_image(self.images[i])
+
+    @torch.no_grad()
+    @repeatable_kernels()
+    def _draw_image(self, image):
+        """Writes an image's panel and, for report.html, its single pictures: {name: path}."""
+        batch = self.evaluator.loader.read_one(image['i'])
+        seed_step(self.args.seed, image['i'])  # for a model that is stochastic at evaluation
+        imgs = gen_imgs_to_write(self.evaluator.step(batch), batch, self.args)
+        rank = get_rank(image['scores'])
+        caption = f'{image["name"]} | {rank} {image["scores"][rank]:.4f}'
+        stem = panel_name(image['name'])
+        stem = f'{stem}_{image["i"]}' if stem in self.stems else stem  # a/1.png and a_1.png
+        self.stems.add(stem)
+        self._write_img(f'panels/{stem}.png', caption_panels(imgs, caption))
+        paths = {name: f'pictures/{stem}_{name}.jpg' for name in imgs if name != 'legend'}
+        for name, path in paths.items():
+            self._write_img(path, imgs[name])
+        return paths
+
+    def _write_img(self, path, img):
+        (self.result_dir / path).parent.mkdir(exist_ok=True)
+        write_img(self.result_dir / path, img)
+
+    def _write_tables(self, order):
         """per_image.csv, worst first; confusion.csv and its picture."""
         rows = [
             {'image': image['name']} | image['classes'] | format_row(image['scores'])
-            for image in sorted(self.images, key=lambda image: -get_badness(image['scores']))
+            for image in order
         ]
         write_rows(self.result_dir / 'per_image.csv', rows)
         if self.confusion is None:
@@ -144,8 +125,7 @@ class Report:
         rows = [dict(zip(self.names, row, strict=True)) for row in self.confusion.tolist()]
         rows = [{'label': name} | row for name, row in zip(self.names, rows, strict=True)]
         write_rows(self.result_dir / 'confusion.csv', rows)
-        picture = encode_img(draw_confusion(self.confusion, self.names))
-        write_bytes(self.result_dir / 'confusion.png', picture)
+        self._write_img('confusion.png', draw_confusion(self.confusion, self.names))
 
     def _gather(self, facts, headline, classes, lines):
         """What report.html shows."""
@@ -153,11 +133,7 @@ class Report:
         palette = get_palette(self.args).tolist()
         for i, row in enumerate(classes[: len(self.names)]):
             row['color'] = palette[i]
-        images = [
-            image
-            | {'scores': get_headline(image['scores']), 'pictures': self.gallery.list_pictures(i)}
-            for i, image in enumerate(self.images)
-        ]
+        images = [image | {'scores': get_headline(image['scores'])} for image in self.images]
         return {
             'title': f'{self.args.load_model_path} on {self.args.val_list}',
             'facts': facts,

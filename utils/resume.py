@@ -2,7 +2,6 @@
 options may change.
 """
 
-import math
 import sys
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -175,8 +174,10 @@ def restore_files(state, resumed, run_dir, is_same_list):
     if not is_same_list:
         found, reason = NO_BEST, 'another validation list'
     elif not is_same:
-        rows = read_epochs(run_dir.log, state.epoch)
-        found, reason = find_best(rows, state.best_metric, is_lower), 'another score or direction'
+        state.best = NO_BEST
+        for row in read_epochs(run_dir.log, state.epoch):
+            state.keep_best(int(row['epoch']), {k: float(v or 'nan') for k, v in row.items()})
+        found, reason = state.best, 'another score or direction'
     if found['epoch'] and found['epoch'] == stored['epoch'] != resumed.best_epoch:
         save_checkpoint(stored, run_dir.best)
     elif found['epoch'] != resumed.best_epoch and found['epoch']:
@@ -186,15 +187,3 @@ def restore_files(state, resumed, run_dir, is_same_list):
     if reason:
         result = f'epoch {found["epoch"]}, {found["score"]:.4f}, from log.csv'
         print(f'best ({reason}): {result if found["epoch"] else "starts afresh"}')
-
-
-def find_best(rows, metric, is_lower):
-    """The best epoch among rows of log.csv, as TrainState.best; NO_BEST if none has the score."""
-    scores = [(float(row.get(f'val/{metric}') or 'nan'), int(row['epoch'])) for row in rows]
-    scores = [(score if is_lower else -score, epoch) for score, epoch in scores]
-    scores = [pair for pair in scores if math.isfinite(pair[0])]
-    if not scores:
-        return NO_BEST
-    score, epoch = min(scores)
-    score = score if is_lower else -score
-    return {'epoch': epoch, 'score': score, 'scores': {metric: score}}

@@ -35,10 +35,14 @@ class TrainState:
             print(f'warning: {line}', file=sys.stderr)
         if math.isnan(self.first_score):
             self.first_score = score
+        return self.keep_best(self.epoch, scores)
+
+    def keep_best(self, epoch, scores):
+        """Keeps an epoch if its score is better than the best; returns whether it is."""
+        score = scores.get(f'val/{self.best_metric}', math.nan)
         is_best = self.is_better(score)
         if is_best:
-            headline = get_headline(scores, 'val/')
-            self.best = {'epoch': self.epoch, 'score': score, 'scores': headline}
+            self.best = {'epoch': epoch, 'score': score, 'scores': get_headline(scores, 'val/')}
         return is_best
 
     def is_better(self, score):
@@ -86,17 +90,9 @@ class TrainState:
         names = []
         if self.best['epoch'] == self.epoch:
             names.append('best.pth')
-        if self.is_due(self.args.save_freq):
+        if is_due(self.epoch, self.args.save_freq):
             names.append(f'{self.epoch:04d}_{self.step:08d}.pth')
         return [*names, 'last.pth']
-
-    def is_step_due(self):
-        """Whether --save_steps saves after this step."""
-        return bool(self.args.save_steps) and self.step % self.args.save_steps == 0
-
-    def is_due(self, freq):
-        """Whether what happens every `freq` epochs happens in this one; 0: never."""
-        return bool(freq) and self.epoch % freq == 0
 
     def describe(self):
         """How far the run is, for run.json."""
@@ -119,6 +115,11 @@ class TrainState:
         """Takes over what `state_dict` returned."""
         self.epoch, self.step, self.best = state['epoch'], state['step'], state['best']
         self.batch, self.first_score = state.get('batch', 0), state.get('first_score', math.nan)
+
+
+def is_due(number, freq):
+    """Whether what happens every `freq` epochs or steps happens in this one; 0: never."""
+    return freq > 0 and number % freq == 0
 
 
 def select_best_metric(args, scores):

@@ -177,8 +177,8 @@ def write_text(img, text, place, color=(40, 40, 40)):
 
 
 def panel_name(name):
-    """The file name of a sample's panel, from its whole name: 'a/1.jpg' -> 'a_1.png'."""
-    return '_'.join(part for part in Path(name).with_suffix('.png').parts if part not in '/..')
+    """The name of a sample's panel without suffix, from its whole name: 'a/1.jpg' -> 'a_1'."""
+    return '_'.join(part for part in Path(name).with_suffix('').parts if part not in '/..')
 
 
 def encode_img(img, suffix='.png'):

@@ -2,13 +2,11 @@
 
 import csv
 import os
-import stat
-import unicodedata
 from pathlib import Path
 
 import numpy as np
 
-from utils.errors import UserError, read_text
+from utils.errors import UserError, check_file, read_text
 
 MAX_CHECKED = 100_000  # rows whose files are looked for; of more rows, a random sample
 SEPARATOR = '\x1f'  # between a row's cells in memory
@@ -100,43 +98,14 @@ class ListFile:
         for i in checked:
             for path in self[i][: self.num_paths]:
                 try:
-                    num_bytes, time_ns = check_file(path)
-                    facts[:, i] = facts[0, i] + num_bytes, max(facts[1, i], time_ns)
+                    file = check_file(path, 'file')
+                    facts[:, i] = facts[0, i] + file.st_size, max(facts[1, i], file.st_mtime_ns)
                 except UserError as error:
                     faults.append(f'line {self.line_numbers[i]}: {error}')
         if faults and self.raises:
             shown = '; '.join(faults[:5])
             raise UserError(f'list {self.path}: {len(faults)} files cannot be read: {shown}')
         return facts
-
-
-def check_file(path):
-    """(bytes, time of the last change in nanoseconds) of a file; UserError if it cannot be read.
-    The file is not opened: of a million, that would take minutes.
-    """
-    try:
-        facts = os.stat(path)  # noqa: PTH116
-    except OSError as error:
-        raise UserError(f'file {path} {explain_missing(path, error)}') from error
-    if not stat.S_ISREG(facts.st_mode):
-        raise UserError(f'file {path} is not a file, expected an image')
-    if not facts.st_size:
-        raise UserError(f'file {path} is empty')
-    if not os.access(path, os.R_OK):
-        raise UserError(f'file {path} cannot be read: Permission denied')
-    return facts.st_size, facts.st_mtime_ns
-
-
-def explain_missing(path, error):
-    """Why a file is not found, and what to do if another spelling of the path exists."""
-    if not isinstance(error, FileNotFoundError | NotADirectoryError):
-        return f'cannot be read: {error.strerror}'
-    if '\\' in path:
-        return 'does not exist; write / instead of \\'
-    forms = {unicodedata.normalize(form, path) for form in ('NFC', 'NFD')} - {path}
-    if any(Path(form).exists() for form in forms):
-        return 'does not exist, but it does in another Unicode form (NFC, NFD): rename one of them'
-    return 'does not exist'
 
 
 def count_overlap(one, other):

@@ -7,6 +7,7 @@ import shlex
 import sys
 import time
 from contextlib import contextmanager, suppress
+from io import StringIO
 
 from utils.model_cost import count_bytes, describe_model
 from utils.progress import Progress
@@ -22,12 +23,12 @@ class TrainLog:
     """Copies what goes to stdout and stderr to a file, once there is one."""
 
     def __init__(self):
-        self.is_recording, self.file, self.texts = False, None, []
+        self.file = None  # while recording: in memory, until `write_to` names a file
 
     @contextmanager
     def record(self):
         """Copies what is printed in the block, and the error that ends it."""
-        streams, self.is_recording = (sys.stdout, sys.stderr), True
+        streams, self.file = (sys.stdout, sys.stderr), StringIO()
         sys.stdout, sys.stderr = (Copied(stream, self) for stream in streams)
         try:
             yield
@@ -36,22 +37,18 @@ class TrainLog:
             raise
         finally:
             sys.stdout, sys.stderr = streams
-            if self.file:
-                self.file.close()
-            self.__init__()
+            self.file.close()
+            self.file = None
 
     def write_to(self, path):
         """Appends to `path` what was printed, and what will be."""
-        if self.is_recording:
+        if self.file:
+            printed = self.file.getvalue()
             self.file = path.open('a', encoding='utf-8', errors='backslashreplace')
-            self.add(f'--- {get_time()} {shlex.join(sys.argv)}\n')
-            self.add(''.join(self.texts))
+            self.add(f'--- {get_time()} {shlex.join(sys.argv)}\n{printed}')
 
     def add(self, text):
         """Appends a text. A full disk is left to the checkpoints to report."""
-        if not self.file:
-            self.texts.append(text)
-            return
         with suppress(OSError):
             self.file.write(text)
             self.file.flush()

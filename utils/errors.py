@@ -5,6 +5,7 @@ import os
 import re
 import stat
 import sys
+import unicodedata
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -164,21 +165,47 @@ def measure(place):
 def check_readable(path, what):
     """`path` as a Path; UserError says why no file can be read there."""
     path = Path(path)
+    if check_file(path, what).st_size < 1000:
+        with path.open('rb') as file:
+            if file.read(len(LFS_POINTER)) == LFS_POINTER:
+                advice = 'is only a pointer of Git LFS: run `git lfs pull`'
+                raise UserError(f'{what} {path.absolute()} {advice}')
+    return path
+
+
+def check_file(path, what):
+    """The os.stat_result of a file that can be read; UserError says why it cannot. The file is not
+    opened: of a million, that would take minutes.
+    """
     try:
-        reason = 'is empty'
-        if not stat.S_ISREG(path.stat().st_mode):
-            reason = 'is a directory, expected a file' if path.is_dir() else 'is not a regular file'
-        elif path.stat().st_size:
-            with path.open('rb') as file:
-                if file.read(len(LFS_POINTER)) != LFS_POINTER:
-                    return path
-            reason = 'is only a pointer of Git LFS: run `git lfs pull`'
-    except FileNotFoundError:
-        is_url = re.match(r'\w+:/[^/]', str(path))
-        reason = 'does not exist' + ('; download it first' if is_url else '')
+        facts = os.stat(path)  # noqa: PTH116
+        if stat.S_ISDIR(facts.st_mode):
+            reason = 'is a directory, expected a file'
+        elif not stat.S_ISREG(facts.st_mode):
+            reason = 'is not a regular file'
+        elif not facts.st_size:
+            reason = 'is empty'
+        elif not os.access(path, os.R_OK):
+            reason = 'cannot be read: Permission denied'
+        else:
+            return facts
     except OSError as error:
-        reason = f'cannot be read: {error.strerror}'
-    raise UserError(f'{what} {path.absolute()} {reason}')
+        reason = explain_missing(str(path), error)
+    raise UserError(f'{what} {Path(path).absolute()} {reason}')
+
+
+def explain_missing(path, error):
+    """Why a file is not found, and what to do if another spelling of the path exists."""
+    if not isinstance(error, FileNotFoundError | NotADirectoryError):
+        return f'cannot be read: {error.strerror}'
+    if '\\' in path:
+        return 'does not exist; write / instead of \\'
+    if re.search(r'\w:/', path):
+        return 'does not exist; a URL must be downloaded first'
+    forms = {unicodedata.normalize(form, path) for form in ('NFC', 'NFD')} - {path}
+    if any(Path(form).exists() for form in forms):
+        return 'does not exist, but it does in another Unicode form (NFC, NFD): rename one of them'
+    return 'does not exist'
 
 
 def read_text(path, what):

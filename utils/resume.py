@@ -3,7 +3,6 @@ options may change.
 """
 
 import sys
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -47,7 +46,7 @@ def load_state(trainer, resumed):
     """Restores a checkpoint, to continue after its batch, with the options of today."""
     checkpoint, args, num_batches = resumed.checkpoint, trainer.args, len(trainer.train_loader)
     stored = checkpoint.get('args', {})
-    with explain_mismatch(resumed.path):
+    try:
         unwrap(trainer.model).load_state_dict(checkpoint['model'])
         trainer.ema.module.load_state_dict(checkpoint['ema'])
         trainer.ema.n_averaged.fill_(checkpoint['step'])
@@ -55,6 +54,9 @@ def load_state(trainer, resumed):
             if checkpoint.get(name):  # the scaler of a run without fp16 has {}
                 getattr(trainer, name).load_state_dict(checkpoint[name])
         trainer.state.load_state_dict(checkpoint)
+    except (RuntimeError, ValueError, KeyError, TypeError) as error:
+        reason = f'{one_line(error)[:300]}; nothing was changed'
+        raise UserError(f'cannot resume from {resumed.path}: {reason}') from error
     ratio = num_batches / checkpoint.get('num_batches', num_batches)  # with another batch size
     trainer.state.batch = int(trainer.state.batch * ratio)
     num_steps = round(trainer.scheduler.last_epoch * ratio)
@@ -148,16 +150,6 @@ def check_changes(args, checkpoint, allowed):
         raise UserError(f'--resume would change {listed}: give --allow_changes; or {advice}')
     if changes['refused'] or changes['applied']:
         print('from the next step on:', ', '.join(changes['refused'] + changes['applied']))
-
-
-@contextmanager
-def explain_mismatch(path):
-    """A state that does not fit what is built now is a UserError, in one line."""
-    try:
-        yield
-    except (RuntimeError, ValueError, KeyError, TypeError) as error:
-        reason = one_line(error)[:300]
-        raise UserError(f'cannot resume from {path}: {reason}; nothing was changed') from error
 
 
 def restore_files(state, resumed, run_dir, is_same_list):

@@ -17,6 +17,7 @@ from data.loading import make_loader
 from loss import REGRESSION
 from model.model_entry import forward_batch, select_model
 from options import get_test_args, parse_common_args
+from utils import viz
 from utils.arg_types import natural
 from utils.classes import get_class_names, get_palette
 from utils.errors import UserError, one_line, one_line_errors, plural
@@ -33,15 +34,6 @@ from utils.torch_utils import (
 )
 from utils.tracking.run_dir import get_results_dir
 from utils.tracking.tracker import print_changed_code
-from utils.viz import (
-    encode_indices,
-    encode_npy,
-    find_classes,
-    label2rgb,
-    map_colors,
-    mix,
-    write_img,
-)
 
 TITLE = __doc__.partition('\n')[0]
 
@@ -116,7 +108,7 @@ def predict_batch(args, model, batch):
     if args.tta == 'none':
         return pred
     if pred.ndim != 4 and args.loss in REGRESSION:
-        raise UserError('--tta flip: the numbers of a mirrored image may differ, as points do')
+        raise UserError('--tta flip works for maps and classes only')
     mirrored = step(batch | {'img': batch['img'].flip(-1)})
     return (pred + (mirrored.flip(-1) if pred.ndim == 4 else mirrored)) / 2
 
@@ -129,26 +121,23 @@ def write_prediction(pred, batch, args, path):
     points. `batch` is a batch of one.
     """
     is_numbers = args.loss in REGRESSION
-    if pred.ndim < 3:
-        return get_numbers(pred) if is_numbers or pred.ndim == 2 else get_class(pred, args)
+    if pred.ndim < 3 and (is_numbers or pred.ndim == 2):
+        return {f'value_{i}': f'{value:.6g}' for i, value in enumerate(pred.ravel())}
+    if pred.ndim == 1:
+        return get_class(pred, args)
     if is_numbers:
-        write_bytes(f'{path}.npy', encode_npy(pred[0] if len(pred) == 1 else pred))
-        picture = map_colors(pred[0], float(np.nanmin(pred)), float(np.nanmax(pred)))
+        write_bytes(f'{path}.npy', viz.encode_npy(pred[0] if len(pred) == 1 else pred))
+        picture = viz.map_colors(pred[0], float(np.nanmin(pred)), float(np.nanmax(pred)))
     else:
-        classes, palette = np.asarray(find_classes(pred)), get_palette(args)
-        write_bytes(f'{path}.png', encode_indices(classes, palette))
+        classes, palette = np.asarray(viz.find_classes(pred)), get_palette(args)
+        write_bytes(f'{path}.png', viz.encode_indices(classes, palette))
         if args.probs:
-            write_bytes(f'{path}_probs.npy', encode_npy(get_probabilities(pred), np.float16))
-        picture = label2rgb(classes, palette)
+            write_bytes(f'{path}_probs.npy', viz.encode_npy(get_probabilities(pred), np.float16))
+        picture = viz.label2rgb(classes, palette)
     if args.overlay:
         img = denormalize(batch['full_img'][0].movedim(2, 0)).movedim(0, 2).numpy(force=True)
-        write_img(f'{path}_overlay.png', picture if is_numbers else mix(img, picture))
+        viz.write_img(f'{path}_overlay.png', picture if is_numbers else viz.mix(img, picture))
     return {}
-
-
-def get_numbers(pred):
-    """{'value_0': text, ...} of numbers."""
-    return {f'value_{i}': f'{value:.6g}' for i, value in enumerate(pred.ravel())}
 
 
 def get_class(pred, args):

@@ -56,7 +56,7 @@ def read_values(path, is_color=False):
 def read_size(path):
     """(height, width, has_turn) from the header: the upright size, and whether EXIF turns it."""
     tags = read_tiff_tags(path)
-    if tags:  # even if Pillow cannot read the pixels: a read_image of somebody's own may
+    if tags:  # even if Pillow cannot read the pixels: a custom read_image may
         turn, width, height = tags.get(274), tags[256], tags[257]
     else:
         with open_image(path, 'file') as img:

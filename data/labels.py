@@ -148,12 +148,8 @@ def build_color_table(colors):
 def check_class(value, args, name):
     """The class of a sample as an int; UserError unless it is a class index or ignore_index."""
     num_classes = count_classes(args)
-    try:
-        number = float(value)
-    except (TypeError, ValueError):
-        number = float('nan')
-    if number.is_integer() and (0 <= number < num_classes or number == args.ignore_index):
-        return int(number)
-    hint = '; the classes seem to start at 1, expected 0' if number == num_classes else ''
+    if 0 <= value < num_classes or value == args.ignore_index:
+        return int(value)
+    hint = '; the classes seem to start at 1, expected 0' if value == num_classes else ''
     expected = f'expected 0 to {num_classes - 1} (--num_classes {args.num_classes})'
     raise UserError(f'{name} has class {value}, {expected}{hint}')

@@ -96,9 +96,12 @@ class ListDataset(Dataset):
 
 
 def to_array(label):
-    """A label that is a tensor as a NumPy array or scalar, and booleans as 0 and 1; any other label
-    as it is.
+    """A label that is a tensor as a NumPy array or scalar, booleans as 0 and 1, and others as they
+    are. UserError for what is neither a number nor an array.
     """
+    if not isinstance(label, torch.Tensor | np.ndarray | np.generic | int | float | list | tuple):
+        expected = 'expected a number or an array from read_label'
+        raise UserError(f'{expected}, got {label!r} ({type(label).__name__})')
     label = label.numpy()[()] if torch.is_tensor(label) else label
     is_bool = isinstance(label, np.ndarray) and label.dtype.kind == 'b'
     return label.astype(np.uint8) if is_bool else label

@@ -20,7 +20,7 @@ from utils.errors import UserError
 from utils.stop import SIGNALS
 from utils.torch_utils import mix_seed, seed_generators, slice_batch, to_device
 
-MAX_TMPDIR = 75  # characters: of the 108 of a socket's path; with more, workers wait for ever
+MAX_TMPDIR = 75  # characters: of the 108 of a socket's path; with more, workers hang
 OVERFIT_STEPS = 20  # per epoch of --overfit, however few its images are
 
 
@@ -142,7 +142,7 @@ def init_worker(_):
     gc.freeze()  # else collecting garbage copies the objects that are shared with the main process
     for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)
-    # A batch that could not be sent, as without a file handle, would be waited for for ever.
+    # A batch that could not be sent, as without a file handle, would be waited for forever.
     Queue._on_queue_feeder_error = staticmethod(lambda error, batch: os._exit(1))
 
 

@@ -143,7 +143,7 @@ def format_rows(pairs, args):
     for path in chain(*rows):
         is_plain = path.encode('utf-8', 'ignore').decode().strip().splitlines() == [path]
         if not is_plain or '\t' in path or path.startswith('#'):
-            raise UserError(f'a list cannot hold the path {path!a}; rename it')
+            raise UserError(f'a list cannot contain the path {path!a}; rename it')
     return ['\t'.join(row) + '\n' for row in rows]
 
 
@@ -157,7 +157,9 @@ def pattern(text):
     try:
         return re.compile(text)
     except re.error as error:
-        raise argparse.ArgumentTypeError(f"'{text}' is no regular expression: {error}") from error
+        raise argparse.ArgumentTypeError(
+            f"'{text}' is not a valid regular expression: {error}"
+        ) from error
 
 
 def parse_args(argv=None):

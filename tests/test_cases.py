@@ -668,3 +668,23 @@ def test_a_dataset_is_checked_by_workers_that_are_started_afresh(base):
     dataset = ListDataset(base.args(), base.root / 'train.txt', True)
     read = pickle.loads(pickle.dumps(partial(read_facts, dataset, False)))
     assert read([0])['size'] == '48 x 64'
+
+
+class ClassesAsWritten(ListDataset):
+    """A `read_label` that forgets to make a number of its cell."""
+
+    num_paths = 1
+
+    def read_label(self, kind):
+        return kind
+
+
+def test_a_label_that_is_text_names_what_came(base, classes, refuse, monkeypatch):
+    options = classes([0, 1])
+    monkeypatch.setitem(DATASETS, 'classes', 'test_cases:ClassesAsWritten')
+    refuse(['read_label', "'0'", 'str'], *options)
+
+
+def test_two_classes_of_one_name_are_refused(base, refuse):
+    (base.root / 'classes.txt').write_text('thing\nthing\n')
+    refuse(['classes.txt', "two classes 'thing'"], '--class_names', base.root / 'classes.txt')

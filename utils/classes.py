@@ -54,7 +54,7 @@ def get_palette(args):
 @cache  # every picture asks for the palette
 def read_classes(path, num_classes):
     """([(name, (R,G,B) or None)], [(R,G,B) of lines named 'ignored']) of a file of classes;
-    UserError if there are not num_classes.
+    UserError if there are not num_classes, each of its own name.
     """
     classes = []
     for line in read_text(path, 'class_names file').splitlines():
@@ -69,6 +69,10 @@ def read_classes(path, num_classes):
     if len(classes) != num_classes:
         fault = f'names {len(classes)} classes, by --num_classes expected {num_classes}'
         raise UserError(f'{path} {fault}')
+    names = [name for name, _ in classes]
+    twice = max(names, key=names.count)
+    if names.count(twice) > 1:
+        raise UserError(f"{path} names two classes '{twice}'")
     return classes, ignored
 
 

@@ -93,12 +93,12 @@ def end(line, code):
 
 
 def open_streams():
-    """Makes it possible to print: to nowhere if stdout or stderr is closed, and any character."""
+    """Opens closed streams on /dev/null, and escapes characters that they cannot encode."""
     for number, name in enumerate(('stdin', 'stdout', 'stderr')):
         try:
             os.fstat(number)
         except OSError:
-            os.open(os.devnull, os.O_RDWR)  # takes the number, which a file would take else
+            os.open(os.devnull, os.O_RDWR)  # else the next file that is opened gets the number
             setattr(sys, name, open(number, 'r' if name == 'stdin' else 'w', encoding='utf-8'))  # noqa: PTH123, SIM115
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, 'reconfigure'):

@@ -43,7 +43,7 @@ def run_file(path, images, directory):
     ended = subprocess.run(command, cwd=directory, capture_output=True, text=True, check=False)
     if ended.returncode:
         reason = ended.stderr.strip().rpartition('\n')[2]
-        raise UserError(f'{path.name} does not run where this project is not: {reason[:300]}')
+        raise UserError(f'{path.name} does not run outside this project: {reason[:300]}')
     content = np.load(outputs)
     return [content[f'arr_{i}'] for i in range(len(images))], float(content['latency_ms'])
 

@@ -16,7 +16,7 @@ from utils.viz import caption_panels, write_img
 
 
 class Recorder:
-    """Sums and counts by name; only `summary` divides, so that batches weigh what they hold."""
+    """Sums and counts by name; only `summary` divides, so that every sample counts the same."""
 
     def __init__(self):
         self.sums, self.counts = {}, {}
@@ -55,7 +55,7 @@ Recoder = Recorder  # its name in the ancestor of this project
 
 
 class EventWriter:
-    """Writes TensorBoard's events at once. Its own writer does so in a thread, and waits for ever
+    """Writes TensorBoard's events at once. Its own writer does so in a thread, and waits forever
     for it once it has failed, as at a full disk.
     """
 

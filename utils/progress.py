@@ -37,7 +37,7 @@ class Progress:
 
     @property
     def is_due(self):
-        """True each print_freq steps, and after 10 s without a line: time to `show`."""
+        """True every print_freq steps, and after 10 s without a line: time to `show`."""
         silent_s = time.perf_counter() - self.shown_s
         is_silent = silent_s > (BAR_S if self.on_terminal else SILENT_S)
         return is_silent or self.num_steps % self.print_freq == 0

@@ -43,7 +43,7 @@ def get_state(trainer, scores):
 
 
 def load_state(trainer, resumed):
-    """Restores a checkpoint, to continue after its batch, with the options of today."""
+    """Restores a checkpoint, to continue after its batch, with the current options."""
     checkpoint, args, num_batches = resumed.checkpoint, trainer.args, len(trainer.train_loader)
     stored = checkpoint.get('args', {})
     try:
@@ -82,8 +82,8 @@ def find_newest(args, model_dir, allowed):
 
 
 def walk_back(run_dir, before):
-    """The Resumed of the newest checkpoint that loads, if `before` is (epoch, batch) of one before
-    that; says which.
+    """The Resumed of the newest checkpoint that loads; with `before`, (epoch, batch), of the newest
+    from before that batch. Prints which.
     """
     paths, newest, best_epoch, position = run_dir.list_checkpoints(), None, 0, (-1,)
     for path in paths:
@@ -153,7 +153,7 @@ def check_changes(args, checkpoint, allowed):
 
 
 def restore_files(state, resumed, run_dir, is_same_list):
-    """Makes last.pth hold what training continues from, and best.pth the best epoch by today's
+    """Makes last.pth hold what training continues from, and best.pth the best epoch by the current
     score, direction and list; if its weights are gone the search starts afresh, which is said.
     """
     if resumed.path != run_dir.last:

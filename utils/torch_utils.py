@@ -15,7 +15,7 @@ STD = (0.229, 0.224, 0.225)
 
 
 def mix_seed(*numbers):
-    """A 32-bit seed made of integers; it differs if one of them differs."""
+    """A 32-bit hash of integers, to seed with."""
     return int(np.random.SeedSequence(numbers).generate_state(1)[0])
 
 

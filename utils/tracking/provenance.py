@@ -1,5 +1,6 @@
 """How a run came about: command, code, versions, machine and data. It is kept in run.json and in
-every checkpoint, so that a copied file still tells. Environment variables are never read.
+every checkpoint, so that a copied checkpoint still says how it was made. Environment variables are
+never read.
 """
 
 import hashlib

@@ -74,8 +74,8 @@ class Tracker:
         return drift
 
     def continue_from(self, checkpoint):
-        """Keeps how a resumed run ran before, and prints what has changed since; returns whether
-        its validation list is still the same.
+        """Records the earlier part of a resumed run, and prints what has changed since; returns
+        whether its validation list is still the same.
 
         UserError if its training list is not.
         """
@@ -102,7 +102,7 @@ class Tracker:
         """Starts or continues the run's directory; on leaving, run.json says how the run ended.
 
         The run that --overwrite replaces is removed when the first step of this one is saved; if
-        it fails before, the former is back.
+        it fails before, the old run is restored.
         """
         self.run_dir.path.mkdir(parents=True, exist_ok=True)
         self.is_kept = state.step > 0

@@ -13,7 +13,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, PngImagePlugin, TiffImagePlugin
 
-from utils.errors import UserError, check_readable, one_line, plural
+from utils.errors import UserError, one_line, plural
+from utils.files import check_readable
 
 MAX_PIXELS = 175_000_000  # of one file, 0.5 GB as RGB; raise it if there is memory for more
 Image.MAX_IMAGE_PIXELS = None  # Pillow's own limit

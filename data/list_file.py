@@ -6,7 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from utils.errors import UserError, check_file, read_text
+from utils.errors import UserError
+from utils.files import check_file, read_text
 
 MAX_CHECKED = 100_000  # rows whose files are looked for; of more rows, a random sample
 SEPARATOR = '\x1f'  # between a row's cells in memory

@@ -4,7 +4,8 @@ import argparse
 import shlex
 import sys
 
-from utils.errors import UserError, nearest, read_text
+from utils.errors import UserError, nearest
+from utils.files import read_text
 
 
 class HelpFormatter(argparse.HelpFormatter):

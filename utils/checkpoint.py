@@ -15,8 +15,8 @@ from utils.checkpoint_check import (
     check_structure,
     explain,
 )
-from utils.errors import UserError, check_readable, list_some
-from utils.files import replace_file
+from utils.errors import UserError, list_some
+from utils.files import check_readable, replace_file
 
 # numpy's scalars and arrays are data, and checkpoints of others hold them, for example as scores.
 SCALAR, ARRAY = np.float64(0).__reduce__()[0], np.zeros(1).__reduce__()[0]

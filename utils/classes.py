@@ -5,7 +5,8 @@ from functools import cache
 
 import numpy as np
 
-from utils.errors import UserError, read_text
+from utils.errors import UserError
+from utils.files import read_text
 
 
 def get_class_names(args):

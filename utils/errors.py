@@ -3,13 +3,9 @@
 import difflib
 import os
 import re
-import stat
 import sys
-import unicodedata
 from contextlib import contextmanager
 from pathlib import Path
-
-LFS_POINTER = b'version https://git-lfs'
 
 
 class UserError(ValueError):
@@ -160,61 +156,3 @@ def measure(place):
     texts = {name: f'{num_bytes / 1e6:.0f} MB' for name, num_bytes in free.items()}
     texts.setdefault('memory', 'little')
     return texts | {'handles': resource.getrlimit(resource.RLIMIT_NOFILE)[0]}
-
-
-def check_readable(path, what):
-    """`path` as a Path; UserError says why no file can be read there."""
-    path = Path(path)
-    if check_file(path, what).st_size < 1000:
-        with path.open('rb') as file:
-            if file.read(len(LFS_POINTER)) == LFS_POINTER:
-                advice = 'is only a pointer of Git LFS: run `git lfs pull`'
-                raise UserError(f'{what} {path.absolute()} {advice}')
-    return path
-
-
-def check_file(path, what):
-    """The os.stat_result of a file that can be read; UserError says why it cannot. The file is not
-    opened: of a million, that would take minutes.
-    """
-    try:
-        facts = os.stat(path)  # noqa: PTH116
-        if stat.S_ISDIR(facts.st_mode):
-            reason = 'is a directory, expected a file'
-        elif not stat.S_ISREG(facts.st_mode):
-            reason = 'is not a regular file'
-        elif not facts.st_size:
-            reason = 'is empty'
-        elif not os.access(path, os.R_OK):
-            reason = 'cannot be read: Permission denied'
-        else:
-            return facts
-    except OSError as error:
-        reason = explain_missing(str(path), error)
-    raise UserError(f'{what} {Path(path).absolute()} {reason}')
-
-
-def explain_missing(path, error):
-    """Why a file is not found, and what to do if another spelling of the path exists."""
-    if not isinstance(error, FileNotFoundError | NotADirectoryError):
-        return f'cannot be read: {error.strerror}'
-    if '\\' in path:
-        return 'does not exist; write / instead of \\'
-    if re.search(r'\w:/', path):
-        return 'does not exist; a URL must be downloaded first'
-    forms = {unicodedata.normalize(form, path) for form in ('NFC', 'NFD')} - {path}
-    if any(Path(form).exists() for form in forms):
-        return 'does not exist, but it does in another Unicode form (NFC, NFD): rename one of them'
-    return 'does not exist'
-
-
-def read_text(path, what):
-    """The text of a file that somebody wrote, in UTF-8 or, as PowerShell writes, UTF-16."""
-    content = check_readable(path, what).read_bytes()
-    is_utf16 = content[:2] in (b'\xff\xfe', b'\xfe\xff')
-    try:
-        return content.decode('utf-16' if is_utf16 else 'utf-8-sig')
-    except UnicodeDecodeError as error:
-        line = content.count(b'\n', 0, error.start) + 1
-        reason = f'byte {error.start} is not UTF-8 text; save the {what} as UTF-8'
-        raise UserError(f'{path}:{line}: {reason}') from error

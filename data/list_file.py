@@ -58,14 +58,15 @@ class ListFile:
         for number, line in enumerate(read_text(self.path, 'list').splitlines(), 1):
             line = line.strip()
             if line and line[0] != '#':
-                yield number, line.split('\t') if '\t' in line else line.split()
+                has_tabs = '\t' in line
+                yield number, [c.strip() for c in line.split('\t')] if has_tabs else line.split()
 
     def _parse_csv(self):
         csv.field_size_limit(2**30)  # characters: a mask in a cell is long
         text = read_text(self.path, 'list')
         delimiter = max(',;\t', key=text.lstrip().partition('\n')[0].count)
         reader = csv.reader(text.splitlines(), delimiter=delimiter)
-        rows = ((reader.line_num, row) for row in reader if row)
+        rows = ((reader.line_num, [cell.strip() for cell in row]) for row in reader if row)
         _, header = next(rows, (1, ['']))
         if Path(self.root, header[0]).is_file():
             raise UserError(f'{self.path}:1: expected a header such as image,label, got a sample')
@@ -82,7 +83,7 @@ class ListFile:
                     hint = '; for comma-separated columns name the list .csv and add a header'
                 columns = f'{num_columns} columns ("image label")'
                 raise UserError(f"{self.path}:{number}: expected {columns}, got '{text}'{hint}")
-            rows.append(SEPARATOR.join([cell.strip() for cell in row]).encode())
+            rows.append(SEPARATOR.join(row).encode())
             numbers.append(number)
         if not rows:
             raise UserError(f'list {self.path.absolute()} contains no samples')
@@ -100,7 +101,8 @@ class ListFile:
             for path in self[i][: self.num_paths]:
                 try:
                     file = check_file(path, 'file')
-                    facts[:, i] = facts[0, i] + file.st_size, max(facts[1, i], file.st_mtime_ns)
+                    facts[0, i] += file.st_size
+                    facts[1, i] = max(facts[1, i], file.st_mtime_ns)
                 except UserError as error:
                     faults.append(f'line {self.line_numbers[i]}: {error}')
         if faults and self.raises:

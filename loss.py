@@ -14,6 +14,8 @@ STRIP = 2**25  # elements of a prediction that a loss works on at once: 128 MB a
 
 def compute_loss(pred, batch, args):
     """{'loss': scalar to minimize, other names: scalars that are only plotted}, of the batch."""
+    if args.class_weights and args.loss in UNWEIGHTED:
+        raise UserError(f'--class_weights has no effect on --loss {args.loss}: leave it out')
     losses = choose(LOSSES, args.loss, 'loss', 'loss.py')(pred, batch, args)
     loss = losses.get('loss') if isinstance(losses, dict) else None
     if not torch.is_tensor(loss) or loss.ndim:
@@ -124,4 +126,5 @@ def check_channels(pred, loss):
 
 
 LOSSES = {'ce': ce, 'dice': dice, 'ce_dice': ce_dice, 'bce': bce, 'l1': l1, 'mse': mse}
+UNWEIGHTED = {'dice', 'bce', 'l1', 'mse'}  # these do not use --class_weights
 REGRESSION = {'l1', 'mse'}  # with these the output is numbers, not logits: see predict.py

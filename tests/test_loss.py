@@ -154,3 +154,9 @@ def test_an_entry_gives_a_finite_scalar_and_a_gradient_for_its_task(make_args, n
             assert gradient.isfinite().all()
     if not num_fitting:
         pytest.skip(f'{name} fits none of the tasks {", ".join(make_tasks(3))}')
+
+
+@pytest.mark.parametrize('loss', ['dice', 'bce', 'l1', 'mse'])
+def test_class_weights_that_a_loss_does_not_use_are_refused(loss):
+    with pytest.raises(UserError, match=f'--class_weights.*{loss}'):
+        compute_loss(None, None, Namespace(loss=loss, class_weights=[1.0, 2.0]))

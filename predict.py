@@ -120,7 +120,9 @@ def write_prediction(pred, batch, args, path):
     `pred` is float32: (C,H,W) or (C,), logits or, if the loss is in REGRESSION, numbers; (K,2) are
     points. `batch` is a batch of one.
     """
-    is_numbers = args.loss in REGRESSION
+    is_multi_label = args.loss == 'bce' and len(pred) > 1  # a probability per class
+    is_numbers = args.loss in REGRESSION or is_multi_label
+    pred = 1 / (1 + np.exp(-pred)) if is_multi_label else pred
     if pred.ndim < 3 and (is_numbers or pred.ndim == 2):
         return {f'value_{i}': f'{value:.6g}' for i, value in enumerate(pred.ravel())}
     if pred.ndim == 1:

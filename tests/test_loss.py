@@ -9,6 +9,8 @@ import torch.nn.functional as F
 from loss import LOSSES, compute_loss, cut_strips
 from utils.errors import UserError
 
+WEIGHTS = [1.0, 2.0, 0.5]
+
 
 def make_namespace(loss, **changes):
     return Namespace(
@@ -36,8 +38,10 @@ def test_ce_is_the_mean_over_the_valid_pixels(sample):
     )
 
 
-@pytest.mark.parametrize('name', ['ce', 'dice', 'ce_dice'])
-@pytest.mark.parametrize('weights', [None, [1.0, 2.0, 0.5]])
+@pytest.mark.parametrize(
+    ('name', 'weights'),
+    [('ce', None), ('ce', WEIGHTS), ('dice', None), ('ce_dice', None), ('ce_dice', WEIGHTS)],
+)
 def test_a_large_map_is_worked_on_in_strips_with_the_same_result(
     sample, monkeypatch, name, weights
 ):

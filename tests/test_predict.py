@@ -281,3 +281,9 @@ def test_a_checkpoint_without_suffix_has_a_directory_of_its_own(run, folder):
     )
     assert prediction.main(args, checkpoint) == 0
     assert (run.model_dir / 'weights_results' / 'predictions' / 'a.png').exists()
+
+
+def test_several_classes_per_image_have_a_probability_each(run, tmp_path):
+    args = Namespace(**vars(run.args) | {'loss': 'bce', 'overlay': False})
+    row = prediction.write_prediction(np.array([0, 20, -20], np.float32), {}, args, tmp_path / 'a')
+    assert [float(value) for value in row.values()] == pytest.approx([0.5, 1, 0], abs=1e-4)

@@ -103,7 +103,7 @@ def to_array(label):
         expected = 'expected a number or an array from read_label'
         raise UserError(f'{expected}, got {label!r} ({type(label).__name__})')
     label = label.numpy()[()] if torch.is_tensor(label) else label
-    is_bool = isinstance(label, np.ndarray) and label.dtype.kind == 'b'
+    is_bool = isinstance(label, np.ndarray | np.generic) and label.dtype.kind == 'b'
     return label.astype(np.uint8) if is_bool else label
 
 

@@ -49,9 +49,10 @@ class TrainLog:
 
     def add(self, text):
         """Appends a text. A full disk is left to the checkpoints to report."""
-        with suppress(OSError):
-            self.file.write(text)
-            self.file.flush()
+        if self.file:
+            with suppress(OSError):
+                self.file.write(text)
+                self.file.flush()
 
 
 class Copied:

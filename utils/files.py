@@ -53,7 +53,7 @@ def explain_missing(path, error):
         return f'cannot be read: {error.strerror}'
     if '\\' in path:
         return 'does not exist; write / instead of \\'
-    if re.search(r'\w:/', path):
+    if re.search(r'\w\w:/', path):
         return 'does not exist; a URL must be downloaded first'
     forms = {unicodedata.normalize(form, path) for form in ('NFC', 'NFD')} - {path}
     if any(Path(form).exists() for form in forms):

@@ -53,11 +53,13 @@ def measure_latency(evaluator):
 def time_calls(call):
     """Milliseconds of each call, in NUM_RUNS or fewer if they take long."""
     times_ms, start_s = [], time.perf_counter()
-    while len(times_ms) < WARM_UPS + NUM_RUNS and time.perf_counter() - start_s < MAX_S:
+    for i in range(WARM_UPS + NUM_RUNS):
+        if i > WARM_UPS and time.perf_counter() - start_s > MAX_S:
+            break
         mark_s = time.perf_counter()
         call()
         times_ms.append((time.perf_counter() - mark_s) * 1000)
-    return times_ms[WARM_UPS:] or times_ms
+    return times_ms[WARM_UPS:]
 
 
 def count_bytes(trainer):

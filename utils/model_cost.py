@@ -30,14 +30,8 @@ def describe_model(evaluator):
 def count_multiply_adds(evaluator, batch):
     """Multiply-adds of the convolutions and matrix products of one forward pass."""
     evaluator.model.eval()
-    trained = [p for p in evaluator.model.parameters() if p.requires_grad]
-    evaluator.model.requires_grad_(False)  # the counter fails at a module that returns a parameter
-    try:
-        with eager_mode(evaluator.args.compile), FlopCounterMode(display=False) as counter:
-            evaluator.step(batch)
-    finally:
-        for parameter in trained:
-            parameter.requires_grad_(True)
+    with eager_mode(evaluator.args.compile), FlopCounterMode(display=False) as counter:
+        evaluator.step(batch)
     return counter.get_total_flops() / 2
 
 

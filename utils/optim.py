@@ -94,8 +94,7 @@ class NoEma:
     """Stands for AveragedModel without --ema."""
 
     def __init__(self, module):
-        self.module = module
-        self.n_averaged = torch.tensor(0)
+        self.module, self.n_averaged = module, torch.tensor(0)
 
     def update_parameters(self, model):
         pass

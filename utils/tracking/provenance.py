@@ -84,12 +84,8 @@ def digest_sample(sample):
 
 
 def digest_file(path):
-    """SHA-256 of a file of any size."""
-    digest = hashlib.sha256()
-    with Path(path).open('rb') as file:
-        while chunk := file.read(2**20):
-            digest.update(chunk)
-    return digest.hexdigest()
+    """SHA-256 of a file."""
+    return hashlib.sha256(Path(path).read_bytes()).hexdigest()
 
 
 def describe_parent(path, checkpoint):

@@ -13,7 +13,7 @@ STRIP = 2**25  # elements of a prediction that a loss works on at once: 128 MB a
 
 
 def compute_loss(pred, batch, args):
-    """{'loss': scalar to minimize, other names: scalars that are only plotted}, of the batch."""
+    """{'loss': scalar to minimize, 'loss_<part>': scalars that are only plotted}, of the batch."""
     if args.class_weights and args.loss in UNWEIGHTED:
         raise UserError(f'--class_weights has no effect on --loss {args.loss}: leave it out')
     losses = choose(LOSSES, args.loss, 'loss', 'loss.py')(pred, batch, args)
@@ -21,7 +21,8 @@ def compute_loss(pred, batch, args):
     if not torch.is_tensor(loss) or loss.ndim:
         expected = "expected {'loss': tensor without dimensions} from the function"
         raise UserError(f'--loss {args.loss}: {expected}, got {one_line(losses)[:80]}')
-    return {name: torch.as_tensor(value) for name, value in losses.items()}
+    names = {n: n if n.startswith('loss') else f'loss_{n}' for n in losses}  # apart from scores
+    return {names[name]: torch.as_tensor(value) for name, value in losses.items()}
 
 
 def ce(pred, batch, args):

@@ -149,9 +149,8 @@ def get_train_args(argv=None):
 
 
 def get_test_args(argv=None, parse_args=parse_test_args, description='Evaluate a checkpoint.'):
-    """(args, content of the checkpoint) of eval.py, or of another program that runs a checkpoint.
-
-    The options in INHERITED that are not given on the command line come from the checkpoint.
+    """(args, content of the checkpoint), which gives the INHERITED options that are not typed; for
+    eval.py, or for another program that runs a checkpoint.
     """
     with one_line_errors():
         parser = parse_args(Parser(description=description))
@@ -165,6 +164,8 @@ def get_test_args(argv=None, parse_args=parse_test_args, description='Evaluate a
         if typed.get('use_snapshot'):
             return Namespace(**typed), checkpoint  # the original code checks its own options
         stored = parser.parse_stored(checkpoint.get('args', {}), INHERITED)
+        if 'val_list' in typed:
+            stored['overfit'] = 0  # its few images were those of another list
         args = Namespace(**(parser.get_defaults() | stored | typed))
         with advise_snapshot(checkpoint, typed):
             check_names(args)
@@ -184,12 +185,12 @@ def prepare_train_args(args):
         line = f'--ignore_index 255 is one of the {args.num_classes} classes'
         raise UserError(f'{line}, which would be ignored: give --ignore_index -1 to ignore none')
     if args.overfit:
-        whole = args.overfit - args.overfit % args.accum or args.overfit
-        args.val_list, args.batch_size = args.train_list, min(args.batch_size, whole)
+        args.batch_size = min(args.batch_size, args.overfit - args.overfit % args.accum or 1)
+        args.val_list = args.train_list
     if args.batch_size % args.accum:
         raise UserError(f'--accum {args.accum} must divide --batch_size {args.batch_size}')
     if args.fast_dev_run:
-        args.epochs, args.overwrite = 1, not args.resume
+        args.epochs, args.val_freq, args.overwrite = 1, 1, not args.resume
     check_names(args)
     return prepare_test_args(args)
 
@@ -217,10 +218,9 @@ def save_args(args, save_dir, parse_args=parse_train_args):
     """Writes save_dir/args.txt, which `@args.txt` reads back; returns {name: text} of the options
     that are not at their defaults.
     """
-    path = Path(save_dir) / 'args.txt'
+    path, parser = Path(save_dir) / 'args.txt', parse_args(Parser())
     train = f'train.py @{path} --model_dir {save_dir}_again'
     command = train if parse_args is parse_train_args else f'eval.py @{path}'
-    parser = parse_args(Parser())
     write_args(args, path, parser, KINDS['action'].split(), f'python {command}')
     return {k: format_value(v) for k, v in parser.get_changed(vars(args)).items()}
 

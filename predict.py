@@ -107,7 +107,7 @@ def predict_batch(args, model, batch):
     pred = step(batch)
     if args.tta == 'none':
         return pred
-    if pred.ndim != 4 and args.loss in REGRESSION:
+    if pred.ndim == 3 or (pred.ndim != 4 and args.loss in REGRESSION):
         raise UserError('--tta flip works for maps and classes only')
     mirrored = step(batch | {'img': batch['img'].flip(-1)})
     return (pred + (mirrored.flip(-1) if pred.ndim == 4 else mirrored)) / 2
@@ -122,7 +122,7 @@ def write_prediction(pred, batch, args, path):
     """
     is_multi_label = args.loss == 'bce' and len(pred) > 1  # a probability per class
     is_numbers = args.loss in REGRESSION or is_multi_label
-    pred = 1 / (1 + np.exp(-pred)) if is_multi_label else pred
+    pred = torch.from_numpy(pred).sigmoid().numpy() if is_multi_label else pred
     if pred.ndim < 3 and (is_numbers or pred.ndim == 2):
         return {f'value_{i}': f'{value:.6g}' for i, value in enumerate(pred.ravel())}
     if pred.ndim == 1:
@@ -167,6 +167,8 @@ def main(args, checkpoint):
     if args.tile:
         args.img_size = None  # tiles are parts of the image at its own size
     output_dir = Path(args.output_dir or get_results_dir(args) / 'predictions')
+    if any(output_dir.resolve() in path.resolve().parents for path in paths):
+        raise UserError(f'{output_dir} contains images to predict: give another --output_dir')
     set_up_torch(args)
     model = select_model(args, checkpoint)
     print_changed_code(checkpoint)

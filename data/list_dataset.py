@@ -76,6 +76,8 @@ class ListDataset(Dataset):
             sizes += f'{img.shape[0]} x {img.shape[1]}'
             name = cells[0] if self.files.num_paths > 1 else 'of the list'
             raise UserError(f'label {name} is {sizes}{note}')
+        if is_map(label) and label.dtype.kind == 'u' and self.args.ignore_index < 0:
+            label = label.astype(np.int32)
         if isinstance(label, int | np.integer):
             label = check_class(label, self.args, img_path)
         return img, label

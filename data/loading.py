@@ -21,6 +21,7 @@ from utils.stop import SIGNALS
 from utils.torch_utils import mix_seed, seed_generators, slice_batch, to_device
 
 MAX_TMPDIR = 75  # characters: of the 108 of a socket's path; with more, workers hang
+STACKED = torch.Tensor | np.ndarray | np.generic | int | float  # in a batch
 OVERFIT_STEPS = 20  # per epoch of --overfit, however few its images are
 
 
@@ -147,18 +148,23 @@ def init_worker(_):
 
 
 def collate_batch(samples):
-    """Samples, dicts with the same keys, as a batch: tensors stacked, strings in a list; a tuple
-    such as 'size' must be equal in all samples and is kept once.
+    """Samples, dicts with the same keys, as a batch: tensors, arrays and numbers stacked, all else,
+    such as strings, in a list; a tuple such as 'size' must be equal in all samples and is kept
+    once.
 
     UserError names two samples that differ in size.
     """
     batch = {}
     for key, value in samples[0].items():
+        if not isinstance(value, STACKED | tuple):
+            batch[key] = [sample[key] for sample in samples]
+            continue
         for sample in samples:
             is_same = sample[key] == value if isinstance(value, tuple) else True
             if not is_same or np.shape(sample[key]) != np.shape(value):
                 sizes = f'{np.shape(value)} of {samples[0]["name"]}, {np.shape(sample[key])} of '
                 advice = 'give --img_size, or --val_batch_size 1 for validation'
+                advice = advice if key in ('img', 'label', 'size') else 'return a list to keep both'
                 line = f"'{key}' differs in size within a batch: {sizes}{sample['name']}"
                 raise UserError(f'{line}; {advice}')
         is_tuple = isinstance(value, tuple)

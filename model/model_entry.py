@@ -41,6 +41,9 @@ def select_model(args, checkpoint=None):
 
 def equip_multi_gpu(model, args):
     """The model on its device; in DataParallel if --gpus has several."""
+    if len(args.gpus or []) > 1 and (args.compile or args.amp == 'bf16'):
+        option = '--compile' if args.compile else '--amp bf16'  # replicas would not keep either
+        raise UserError(f'{option} needs one GPU: DataParallel does not support it')
     memory_format = torch.channels_last if args.channels_last else torch.contiguous_format
     model = model.to(select_device(args), memory_format=memory_format)
     if args.compile:

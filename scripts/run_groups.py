@@ -89,7 +89,8 @@ def get_score(run, metric):
 
 def is_lower(runs, metric):
     """Whether less of a score is better."""
-    return any(metric in run['lower_is_better'] for run in runs)
+    names = {name for run in runs for name in run['lower_is_better']}
+    return metric.startswith('loss') or bool(names & {metric, metric.removeprefix('m')})
 
 
 def format_value(value):

@@ -4,6 +4,7 @@ import pickle
 import re
 import shutil
 import unicodedata
+from argparse import Namespace
 from functools import partial
 from pathlib import Path
 
@@ -25,6 +26,7 @@ from utils.checkpoint import load_checkpoint
 from utils.errors import UserError, one_line_errors
 from utils.files import read_rows
 from utils.optim import select_ema
+from utils.torch_utils import split_batch
 from utils.weights import get_weights, load_match_dict
 
 SIZE = 48, 64
@@ -656,7 +658,7 @@ def test_a_part_of_a_loss_may_be_a_plain_number(base, monkeypatch):
     monkeypatch.setitem(LOSSES, 'mine', lambda *a: function(*a) | {'temperature': 0.07})
     base.train('--loss', 'mine')
     metrics = load_checkpoint(base.root / 'run' / 'last.pth')['metrics']
-    assert metrics['train/temperature'] == pytest.approx(0.07)
+    assert metrics['train/loss_temperature'] == pytest.approx(0.07)
 
 
 def test_overfit_of_few_images_fits_the_micro_batches(base):
@@ -688,3 +690,62 @@ def test_a_label_that_is_text_names_what_came(base, classes, refuse, monkeypatch
 def test_two_classes_of_one_name_are_refused(base, refuse):
     (base.root / 'classes.txt').write_text('thing\nthing\n')
     refuse(['classes.txt', "two classes 'thing'"], '--class_names', base.root / 'classes.txt')
+
+
+class Extras(ListDataset):
+    """Samples with lists of any length beside image and label."""
+
+    def __getitem__(self, i):
+        return super().__getitem__(i) | {'gains': list(range(i % 3)), 'note': None}
+
+
+def test_lists_of_any_length_stay_with_their_samples(base, monkeypatch):
+    monkeypatch.setitem(DATASETS, 'extras', 'test_cases:Extras')
+    loader = Trainer(base.args('--data_type', 'extras', '--accum', 2)).train_loader
+    batch = next(iter(loader))
+    rows = [int(name.removesuffix('.png')) for name in batch['name']]
+    assert batch['gains'] == [list(range(i % 3)) for i in rows]
+    part, _ = list(split_batch(batch, 2))[1]
+    assert part['gains'] == batch['gains'][2:]
+
+
+class UnsignedMaps(ListDataset):
+    """Masks of 0 and 1 whose type cannot hold -1."""
+
+    def read_label(self, path):
+        return np.array(Image.open(path))
+
+
+def test_padding_of_unsigned_masks_is_ignored_with_a_negative_value(base, monkeypatch):
+    monkeypatch.setitem(DATASETS, 'unsigned', 'test_cases:UnsignedMaps')
+    base.change_masks(lambda mask: mask * 0 + 1, rows=range(8))
+    trainer = Trainer(base.args('--data_type', 'unsigned', '--ignore_index', -1, '--skip_check'))
+    found = torch.unique(torch.cat([batch['label'] for batch in trainer.train_loader]))
+    assert found.tolist() == [-1, 1]
+
+
+def test_averaged_weights_leave_integers_and_infinite_masks_alone():
+    model = torch.nn.Linear(2, 2)
+    model.register_buffer('order', torch.arange(200))
+    model.register_buffer('mask', torch.tensor([0.0, -torch.inf]))
+    ema = select_ema(model, Namespace(ema=0.999))
+    for _ in range(50):
+        ema.update_parameters(model)
+    assert torch.equal(ema.module.order, model.order)
+    assert torch.equal(ema.module.mask, model.mask)
+
+
+def test_a_part_of_a_loss_is_never_the_score_that_is_best(base, monkeypatch):
+    function = LOSSES['ce']
+    monkeypatch.setitem(LOSSES, 'mine', lambda *a: {'dice': 1.0} | function(*a))
+    base.train('--loss', 'mine', '--metrics', 'mdice')
+    metrics = load_checkpoint(base.root / 'run' / 'last.pth')['metrics']
+    assert metrics['val/loss_dice'] == 1
+    assert load_checkpoint(base.root / 'run' / 'last.pth')['best_metric'] == 'mdice'
+
+
+def test_an_overfit_checkpoint_is_evaluated_on_the_whole_of_another_list(base):
+    base.train('--overfit', 2, '--epochs', 1)
+    words = ['--load_model_path', str(base.root / 'run' / 'last.pth')]
+    assert get_test_args(words)[0].overfit == 2
+    assert get_test_args([*words, '--val_list', str(base.root / 'val.txt')])[0].overfit == 0

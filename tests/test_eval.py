@@ -224,3 +224,13 @@ def test_a_label_value_that_is_no_class_is_ignored_by_name():
         'ignored (-1)',
         'ignored (255)',
     ]
+
+
+def test_a_long_flat_image_and_a_long_name_have_pictures(run, tmp_path):
+    folder = tmp_path / ('数据' * 40) / ('数据' * 40)
+    folder.mkdir(parents=True)
+    write_img(folder / 'a.png', np.zeros((16, 5000, 3), np.uint8))
+    write_img(folder / 'a_label.png', np.zeros((16, 5000, 3), np.uint8))
+    (tmp_path / 'long.txt').write_text(f'{folder}/a.png {folder}/a_label.png\n', encoding='utf-8')
+    result_dir = evaluate(run, '--val_list', tmp_path / 'long.txt', '--save_viz', 1)
+    assert len(list((result_dir / 'panels').iterdir())) == 1

@@ -14,6 +14,7 @@ from torch import nn
 import export
 from options import get_test_args
 from utils.errors import UserError
+from utils.exported_file import compare
 from utils.weights import unwrap
 
 HAS_ONNX = all(find_spec(name) for name in ('onnx', 'onnxruntime', 'onnxscript'))
@@ -153,3 +154,8 @@ def test_the_command_says_where_the_file_is(trained_clone):
     ended = run_python('export.py', '--load_model_path', 'no.pth', cwd=trained_clone)
     assert ended.returncode == 2
     assert len(ended.stderr.splitlines()) == 1
+
+
+def test_a_nan_in_any_output_is_no_equal_file():
+    a = np.ones((1, 2), np.float32)
+    assert np.isnan(compare([a, a], [a, a * np.nan]))

@@ -14,6 +14,7 @@ from data.image_files import find_images
 from options import get_test_args
 from utils.checkpoint import load_checkpoint
 from utils.classes import get_palette
+from utils.errors import UserError
 from utils.files import read_rows
 from utils.tiling import predict_tiles
 
@@ -287,3 +288,13 @@ def test_several_classes_per_image_have_a_probability_each(run, tmp_path):
     args = Namespace(**vars(run.args) | {'loss': 'bce', 'overlay': False})
     row = prediction.write_prediction(np.array([0, 20, -20], np.float32), {}, args, tmp_path / 'a')
     assert [float(value) for value in row.values()] == pytest.approx([0.5, 1, 0], abs=1e-4)
+
+
+def test_the_images_are_never_overwritten(run, folder):
+    before = (folder / 'a.png').read_bytes()
+    argv = ['--load_model_path', str(run.model_dir / 'last.pth'), str(folder)]
+    for place in (folder, folder.parent):
+        args = get_test_args([*argv, '--output_dir', str(place)], prediction.parse_predict_args)
+        with pytest.raises(UserError, match='--output_dir'):
+            prediction.main(*args)
+    assert (folder / 'a.png').read_bytes() == before

@@ -17,7 +17,7 @@ def make_class_rows(scores, confusion, names, ignore_index):
     columns = {} if confusion is None else score_classes(confusion, ignore_index)
     kinds = dict.fromkeys(name.split('/')[0] for name in scores if '/' in name)
     for kind in kinds:
-        if kind not in columns:
+        if kind not in columns and all(f'{kind}/{name}' in scores for name in names):
             columns[kind] = [scores[f'{kind}/{name}'] for name in names]
     rows = [{'class': name} for name in names]
     for kind, values in columns.items():

@@ -129,7 +129,7 @@ def read_rows(path):
     """The rows of a CSV file as dicts of strings; [] if there is no file."""
     if not Path(path).exists():
         return []
-    with Path(path).open(newline='', encoding='utf-8') as file:
+    with Path(path).open(newline='', encoding='utf-8-sig', errors='replace') as file:
         return list(csv.DictReader(file))
 
 

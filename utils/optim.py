@@ -84,8 +84,12 @@ def select_ema(model, args):
         return NoEma(model)
 
     def average(averaged, current, num_averaged):
-        decay = min(args.ema, (1 + int(num_averaged)) / (10 + int(num_averaged)))
-        get_ema_multi_avg_fn(decay)(averaged, current, num_averaged)
+        is_float = averaged[0].is_floating_point()  # the tensors of a call have one dtype
+        if is_float:
+            decay = min(args.ema, (1 + int(num_averaged)) / (10 + int(num_averaged)))
+            get_ema_multi_avg_fn(decay)(averaged, current, num_averaged)
+        for mean, value in zip(averaged, current, strict=True):  # integers, and masks of -inf
+            mean.copy_(torch.where(mean.isfinite(), mean, value) if is_float else value)
 
     return AveragedModel(model, multi_avg_fn=average, use_buffers=True)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from metrics import DIRECTIONS, Scored, holds_classes, is_lower_better
+from metrics import Scored, holds_classes, is_lower_better
 from utils.charts import draw_confusion
 from utils.class_table import format_table, make_class_rows
 from utils.classes import get_class_names, get_palette, name_class
@@ -145,7 +145,7 @@ class Report:
             'confusion': None if self.confusion is None else self.confusion.tolist(),
             'images': images,
             'curves': read_rows(run.log),
-            'lower_is_better': [n for n in ('loss', *DIRECTIONS) if is_lower_better(n)],
+            'lower_is_better': [name for name in headline if is_lower_better(name)],
         }
 
     def _add_result(self, headline, drift):

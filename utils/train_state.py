@@ -96,12 +96,13 @@ class TrainState:
 
     def describe(self):
         """How far the run is, for run.json."""
+        names = ['loss', *DIRECTIONS, *(f'm{name}' for name in DIRECTIONS)]
         return {
             'epoch': self.epoch,
             'epochs': self.args.epochs,
             'step': self.step,
             'best_metric': self.best_metric,
-            'lower_is_better': [n for n in ('loss', *DIRECTIONS) if is_lower_better(n)],
+            'lower_is_better': [n for n in names if is_lower_better(n)],
             'best': self.best,
         }
 

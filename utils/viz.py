@@ -1,5 +1,6 @@
 """Pictures of images, predictions and labels. All are (H,W,3) uint8 RGB."""
 
+import os
 from io import BytesIO
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from utils.torch_utils import denormalize
 WRONG, RIGHT, IGNORED, MISSING = (220, 50, 40), (235, 235, 235), (70, 80, 110), (0, 0, 0)
 LABEL_COLOR, PRED_COLOR = (60, 200, 60), WRONG  # of points and captions
 MAX_PICTURES = 8  # per epoch and list in TensorBoard
-MIN_HEIGHT = 240  # pixels: what is smaller is enlarged
+MIN_HEIGHT, MAX_WIDTH = 240, 4000  # pixels: what is smaller is enlarged up to these
 LEGEND_WIDTH, LINE_HEIGHT = 150, 18
 
 
@@ -55,8 +56,13 @@ def read_full_img(batch, default):
 
 def enlarge(img):
     """The picture, a whole number of times as large if it is small."""
-    scale = -(-MIN_HEIGHT // img.shape[0])
+    scale = find_scale(img)
     return cv2.resize(img, None, fx=scale, fy=scale, interpolation=cv2.INTER_NEAREST)
+
+
+def find_scale(img):
+    """How many times as large a small image is drawn; a long one stays as it is."""
+    return max(1, min(-(-MIN_HEIGHT // img.shape[0]), MAX_WIDTH // img.shape[1]))
 
 
 def find_classes(pred):
@@ -137,7 +143,7 @@ def draw_caption(img, pred, label, names):
 
 def draw_points(img, pred, label):
     """The image with rings: green for the label's points, red for the predicted ones."""
-    scale, img = -(-MIN_HEIGHT // img.shape[0]), np.ascontiguousarray(enlarge(img))
+    scale, img = find_scale(img), np.ascontiguousarray(enlarge(img))
     radius = max(2, img.shape[0] // 40)
     for points, color in ((label, LABEL_COLOR), (pred, PRED_COLOR)):
         for x, y in np.nan_to_num(points * scale, nan=-1e4).round().clip(-1e4, 1e4).astype(int):
@@ -178,7 +184,8 @@ def write_text(img, text, place, color=(40, 40, 40)):
 
 def panel_name(name):
     """The name of a sample's panel without suffix, from its whole name: 'a/1.jpg' -> 'a_1'."""
-    return '_'.join(part for part in Path(name).with_suffix('').parts if part not in '/..')
+    stem = '_'.join(part for part in Path(name).with_suffix('').parts if part not in '/..')
+    return os.fsencode(stem)[-180:].decode(errors='ignore')  # file names have at most 255 bytes
 
 
 def encode_img(img, suffix='.png'):

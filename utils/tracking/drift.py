@@ -161,7 +161,8 @@ def get_rounding(stored, current):
     """The share of the largest output that rounding may change."""
     versions = [get_versions(x) for x in (stored, current)]
     names = [n for n in ('torch', 'cuda', 'device') if versions[0].get(n) != versions[1].get(n)]
-    return ROUNDING_ELSEWHERE if names or current['args']['amp'] != 'off' else ROUNDING
+    is_mixed = any(x['args'].get('amp', 'off') != 'off' for x in (stored, current))
+    return ROUNDING_ELSEWHERE if names or is_mixed else ROUNDING
 
 
 def compare_data(title, stored, current):

@@ -413,3 +413,14 @@ def test_best_pth_is_made_to_hold_the_best_epoch(make_args, monkeypatch, capsys,
     main(make_args('--epochs', 2, '--save_freq', 1, '--best_metric', 'miou', '--resume'))
     assert load_checkpoint(run / 'best.pth')['epoch'] == 2
     assert 'best: epoch 2' in capsys.readouterr().out
+
+
+def test_a_class_file_in_another_order_is_other_data(make_args, tmp_path, capsys):
+    path = tmp_path / 'classes.txt'
+    path.write_text('a\nb\nc\n')
+    options = ['--class_names', path]
+    train(make_args('--epochs', 1, *options))
+    path.write_text('b\na\nc\n')
+    with pytest.raises(UserError, match='class file.*--allow_changes'):
+        train(make_args('--epochs', 2, '--resume', *options))
+    train(make_args('--epochs', 2, '--resume', '--allow_changes', *options))

@@ -178,6 +178,7 @@ def compare_data(title, stored, current):
         'sha256': 'its lines changed',
         'total_bytes': 'its files have other sizes',
         'file_sizes': 'its files have other sizes',
+        'class_names': 'its class file changed',
         'sample': 'its first sample is read or preprocessed in another way',
     }
     for name, change in changes.items():

@@ -22,8 +22,11 @@ from utils.tracking.run_dir import get_time
 from utils.tracking.sources import get_git_state
 
 
-def get_provenance(datasets):
-    """A dict of plain types; `datasets` is {split: (list path, dataset)}."""
+def get_provenance(datasets, class_names=''):
+    """A dict of plain types; `datasets` is {split: (list path, dataset)}, `class_names` the file of
+    their classes, whose order and colors say what a label means.
+    """
+    classes = {'class_names': digest_file(class_names)} if class_names else {}
     return {
         'command': shlex.join([Path(sys.orig_argv[0]).name, *sys.orig_argv[1:]]),
         'directory': str(Path.cwd()),
@@ -33,7 +36,7 @@ def get_provenance(datasets):
         'pid': os.getpid(),
         'devices': get_devices(),
         'start': get_time(),
-        'data': {split: fingerprint(*data) for split, data in datasets.items()},
+        'data': {split: fingerprint(*data) | classes for split, data in datasets.items()},
         'parent': None,
         'earlier': [],
     }

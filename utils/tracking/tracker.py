@@ -43,7 +43,7 @@ class Tracker:
         datasets = {'val': (args.val_list, evaluator.loader.samples)}
         if train_loader:
             datasets['train'] = (args.train_list, train_loader.samples)
-        self.provenance = get_provenance(datasets)
+        self.provenance = get_provenance(datasets, args.class_names)
         self.code = CODE | sources.read_imported(CODE)
         self.sample = digest_sample(evaluator.loader.dataset[0, 0])
         if initial:

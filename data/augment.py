@@ -64,8 +64,7 @@ def resize_image(img, size):
     """The image at (H,W) `size`; shrinking averages, so that fine texture does not alias."""
     if img.shape[:2] == tuple(size):
         return img
-    is_smaller = size[0] * size[1] < img.shape[0] * img.shape[1]
-    kind = cv2.INTER_AREA if is_smaller else cv2.INTER_LINEAR
+    kind = cv2.INTER_AREA if size[0] < img.shape[0] else cv2.INTER_LINEAR
     return cv2.resize(img, size[::-1], interpolation=kind)
 
 

@@ -88,7 +88,7 @@ class Report:
         """Draws the worst images and evenly spaced ones; pictures of others that are there stay."""
         number = self.args.save_viz
         even = np.linspace(0, len(self.images) - 1, number).round().astype(int).tolist()
-        for i in {image['i'] for image in order[:number]} | set(even):
+        for i in sorted({image['i'] for image in order[:number]} | set(even)):
             self.images[i]['pictures'] = self._draw_image(self.images[i])
 
     @torch.no_grad()

@@ -7,6 +7,7 @@ import pytest
 import torch
 from conftest import read_record, train
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from torch.optim import lr_scheduler
 
 from train import Trainer, main
 from utils.checkpoint import load_checkpoint, save_checkpoint
@@ -118,6 +119,30 @@ def test_two_kills_change_nothing_whatever_the_options(make_args, monkeypatch, o
     train_until(make_args, monkeypatch, 'update', 3, *options, '--resume')
     resumed = train(make_args(*options, '--resume')).model_dir
     assert are_equal(get_result(straight), get_result(resumed))
+
+
+def one_cycle(optimizer, args, steps_per_epoch):
+    return lr_scheduler.OneCycleLR(optimizer, args.lr, args.epochs * steps_per_epoch)
+
+
+def warm_up_and_fall(optimizer, args, steps_per_epoch):
+    warmup = lr_scheduler.LinearLR(optimizer, 0.1, total_iters=2)
+    fall = lr_scheduler.CosineAnnealingLR(optimizer, args.epochs * steps_per_epoch - 2)
+    return lr_scheduler.SequentialLR(optimizer, [warmup, fall], [2])
+
+
+@pytest.mark.parametrize('select_scheduler', [one_cycle, warm_up_and_fall])
+def test_a_scheduler_of_torch_continues_where_it_was_and_takes_over_more_epochs(
+    make_args, monkeypatch, select_scheduler
+):
+    monkeypatch.setattr('train.select_scheduler', select_scheduler)
+    straight = train(make_args(*OPTIONS, run='straight')).model_dir
+    train_until(make_args, monkeypatch, 'update', 4, *OPTIONS)
+    resumed = train(make_args(*OPTIONS, '--resume')).model_dir
+    assert are_equal(get_result(straight), get_result(resumed))
+    longer = train(make_args(*OPTIONS, '--epochs', 5, '--resume'))
+    whole = train(make_args(*OPTIONS, '--epochs', 5, run='whole'))
+    assert longer.scheduler.get_last_lr() == whole.scheduler.get_last_lr()
 
 
 @pytest.mark.parametrize('num_workers', [(0, 2), (2, 0), (2, 1)])

@@ -117,9 +117,30 @@ def test_a_state_comes_back_from_what_it_keeps():
     state.step, state.batch = 7, 3
     other.load_state_dict(state.state_dict())
     assert vars(other) == vars(state) | {'args': other.args}
-    counts = {'epoch': 2, 'step': 7, 'batch': 3, 'best': state.best, 'first_score': 0.5}
+    counts = {'epoch': 2, 'step': 7, 'batch': 3, 'best': state.best}
+    counts['first_scores'] = {'miou': 0.5}
     by = {'best_metric': 'miou', 'is_lower_better': False}
     assert other.state_dict() == counts | by
+
+
+@pytest.mark.parametrize(
+    ('name', 'epochs', 'learned'),
+    [
+        ('miou', [{'miou': 0.5}, {'miou': 0.95}], [False, True]),
+        ('loss', [{'loss': 2.0}, {'loss': 0.2}, {'loss': 0.1}], [False, False, True]),
+        # decibels: no share of 1
+        ('miou', [{'miou': 12.0, 'loss': 1.0}, {'miou': 31.0, 'loss': 0.04}], [False, True]),
+    ],
+)
+def test_overfit_has_learned_at_a_score_of_95_percent_or_at_a_20th_of_the_first_error(
+    name, epochs, learned
+):
+    state = make_state(best_metric=name, overfit=8)
+    found = []
+    for scores in epochs:
+        state.finish_epoch({f'val/{score}': value for score, value in scores.items()})
+        found.append(state.is_finished())
+    assert found == learned
 
 
 def test_run_json_is_told_how_far_the_run_is():

@@ -22,7 +22,7 @@ STRUCTURE = {
     **dict.fromkeys(('format_version', 'epoch', 'step', 'batch', 'num_batches'), int),
     'best': {'epoch': int, 'score': NUMBER, 'scores': {'*': NUMBER}},
     'best_metric': str,
-    'first_score': NUMBER,
+    'first_scores': {'*': NUMBER},
     'logger': {'sums': dict, 'counts': dict, 'events': {'*': int}},
     'args': {'*': object},
     'metrics': {'*': NUMBER},

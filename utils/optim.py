@@ -1,6 +1,7 @@
 """Optimizer, learning-rate schedule, gradient scaler and averaged weights (EMA)."""
 
 import math
+import warnings
 
 import torch
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
@@ -38,35 +39,24 @@ def select_scheduler(optimizer, args, steps_per_epoch):
     return torch.optim.lr_scheduler.LambdaLR(optimizer, lr_factor)
 
 
-def apply_changes(optimizer, scheduler, stored, args, num_steps):
-    """Applies options that differ from `stored` to a restored optimizer and scheduler, which is
-    `num_steps` optimizer steps far.
+def load_optimizer(optimizer, scheduler, state, num_steps):
+    """Restores an optimizer's averages and moves it and its scheduler to step `num_steps`.
+
+    Both were made with the current options, which stay: the learning rate is a function of the
+    options and the step, and what a checkpoint says of it is only compared.
     """
-    before, ratio = optimizer.param_groups[0]['lr'], args.lr / stored.get('lr', args.lr)
-    changed = {n for n in ('weight_decay', 'momentum', 'beta') if stored.get(n) != vars(args)[n]}
-    for group in optimizer.param_groups:
-        group |= {
-            n: group[n] * ratio for n in ('lr', 'initial_lr', 'max_lr', 'min_lr') if n in group
-        }
-        if 'weight_decay' in changed and group['weight_decay'] == stored.get('weight_decay'):
-            group['weight_decay'] = args.weight_decay
-        if 'betas' in group and changed & {'momentum', 'beta'}:
-            group['betas'] = (args.momentum, args.beta)
-        elif 'momentum' in changed and 'momentum' in group:
-            group['momentum'] = args.momentum
-    scheduler.base_lrs = [lr * ratio for lr in scheduler.base_lrs]
-    if isinstance(scheduler, torch.optim.lr_scheduler.LambdaLR):  # a function of the position
-        scheduler.last_epoch = num_steps
-        factors = [factor(num_steps) for factor in scheduler.lr_lambdas]
-        for group, base_lr, factor in zip(
-            optimizer.param_groups, scheduler.base_lrs, factors, strict=True
-        ):
-            group['lr'] = base_lr * factor
-    scheduler._last_lr = [group['lr'] for group in optimizer.param_groups]
-    after = scheduler._last_lr[0]
-    if after != before:
-        schedule = f'{args.scheduler} over {args.epochs} epochs'
-        print(f'learning rate of the next step: {before:.4g} -> {after:.4g} ({schedule})')
+    options = [{k: v for k, v in g.items() if k != 'params'} for g in optimizer.param_groups]
+    optimizer.load_state_dict(state)
+    stored_lr = optimizer.param_groups[0]['lr']
+    for group, own in zip(optimizer.param_groups, options, strict=True):
+        group.update(own)
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore')  # that no step of the optimizer came before
+        for _ in range(num_steps):
+            scheduler.step()
+    lr = scheduler.get_last_lr()[0]
+    if lr != stored_lr:
+        print(f'learning rate of the next step: {stored_lr:.4g} -> {lr:.4g}')
 
 
 def select_scaler(args):

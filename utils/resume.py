@@ -10,7 +10,7 @@ from metrics import is_lower_better
 from utils.checkpoint import load_checkpoint, save_checkpoint
 from utils.errors import UserError, one_line, plural
 from utils.logger import read_epochs
-from utils.optim import apply_changes
+from utils.optim import load_optimizer
 from utils.tracking.run_dir import RunDir, get_step
 from utils.train_state import NO_BEST
 from utils.weights import unwrap
@@ -50,17 +50,18 @@ def load_state(trainer, resumed):
         unwrap(trainer.model).load_state_dict(checkpoint['model'])
         trainer.ema.module.load_state_dict(checkpoint['ema'])
         trainer.ema.n_averaged.fill_(checkpoint['step'])
-        for name in STATEFUL:
+        for name in ('scaler', 'logger'):
             if checkpoint.get(name):  # the scaler of a run without fp16 has {}
                 getattr(trainer, name).load_state_dict(checkpoint[name])
-        trainer.state.load_state_dict(checkpoint)
+        state = trainer.state
+        state.load_state_dict(checkpoint)
+        # With another batch size an epoch has another number of batches.
+        state.batch = int(state.batch * num_batches / checkpoint.get('num_batches', num_batches))
+        num_steps = state.epoch * num_batches + state.batch
+        load_optimizer(trainer.optimizer, trainer.scheduler, checkpoint['optimizer'], num_steps)
     except (RuntimeError, ValueError, KeyError, TypeError) as error:
         reason = f'{one_line(error)[:300]}; nothing was changed'
         raise UserError(f'cannot resume from {resumed.path}: {reason}') from error
-    ratio = num_batches / checkpoint.get('num_batches', num_batches)  # with another batch size
-    trainer.state.batch = int(trainer.state.batch * ratio)
-    num_steps = round(trainer.scheduler.last_epoch * ratio)
-    apply_changes(trainer.optimizer, trainer.scheduler, stored, args, num_steps)
     is_same_list = trainer.tracker.continue_from(checkpoint)
     if not args.replay:
         restore_files(trainer.state, resumed, trainer.logger.run_dir, is_same_list)

@@ -18,7 +18,7 @@ class TrainState:
         self.args, self.best_metric = args, select_best_metric(args, scores)
         self.epoch = self.step = 0  # finished epochs, optimizer steps since the start
         self.batch = 0  # finished batches of the epoch that is not finished
-        self.first_score = math.nan  # for --overfit of a score that is better when lower
+        self.first_scores = {}  # of the first validation, for --overfit
         self.best = NO_BEST
 
     def count_step(self):
@@ -33,8 +33,7 @@ class TrainState:
         if f'val/{self.best_metric}' in scores and not math.isfinite(score):
             line = f'val {self.best_metric} of epoch {self.epoch} is {score}: it cannot be the best'
             print(f'warning: {line}', file=sys.stderr)
-        if math.isnan(self.first_score):
-            self.first_score = score
+        self.first_scores = self.first_scores or get_headline(scores, 'val/')
         return self.keep_best(self.epoch, scores)
 
     def keep_best(self, epoch, scores):
@@ -67,10 +66,16 @@ class TrainState:
         return f'--epochs {self.args.epochs + 10}'
 
     def has_learned(self):
-        """Whether --overfit has reached its goal: a score of 0.95, or an error 20 times smaller."""
-        if is_lower_better(self.best_metric):
-            return self.best['score'] <= 0.05 * self.first_score
-        return self.best['score'] >= 0.95
+        """Whether --overfit has reached its goal: a score of 0.95, or an error 20 times smaller
+        than at first. Of a score that is no share, such as 30 dB, the loss tells it.
+        """
+        name = self.best_metric
+        if not is_lower_better(name):
+            if not self.best['score'] > 1:
+                return self.best['score'] >= 0.95
+            name = 'loss'
+        best, first = (s.get(name, math.nan) for s in (self.best['scores'], self.first_scores))
+        return best <= 0.05 * first
 
     def list_results(self):
         """Lines that say how training ended."""
@@ -108,14 +113,14 @@ class TrainState:
 
     def state_dict(self):
         """What a checkpoint keeps of it."""
-        names = ('epoch', 'step', 'batch', 'best', 'best_metric', 'first_score')
+        names = ('epoch', 'step', 'batch', 'best', 'best_metric', 'first_scores')
         state = {name: getattr(self, name) for name in names}
         return state | {'is_lower_better': is_lower_better(self.best_metric)}
 
     def load_state_dict(self, state):
         """Takes over what `state_dict` returned."""
         self.epoch, self.step, self.best = state['epoch'], state['step'], state['best']
-        self.batch, self.first_score = state.get('batch', 0), state.get('first_score', math.nan)
+        self.batch, self.first_scores = state.get('batch', 0), state.get('first_scores', {})
 
 
 def is_due(number, freq):

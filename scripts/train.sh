@@ -18,9 +18,13 @@ options=(
     --epochs 10
     --channels_last
     --save_prefix demo
-    --resume
     "$@"
 )
+case " $* " in
+    *' -h '* | *' --help '*) exec "$PYTHON" train.py --help ;;
+    *' --overwrite '* | *' --load_model_path'*) ;; # a new run
+    *) options+=(--resume) ;;
+esac
 run_dir=$("$PYTHON" options.py "${options[@]}")
 "$PYTHON" train.py "${options[@]}"
 "$PYTHON" eval.py --load_model_path "$run_dir/best.pth" --save_viz

@@ -418,6 +418,24 @@ def test_scores_of_another_validation_list_are_not_compared(
     assert trainer.state.best['epoch'] == 2
 
 
+@pytest.mark.parametrize(
+    ('metric', 'change', 'best'),
+    [
+        ('loss', ['--loss', 'dice'], 2),
+        ('miou', ['--loss', 'dice'], 1),  # the score means the same
+        ('miou', ['--ignore_index', 1], 2),
+    ],
+)
+def test_scores_of_another_loss_or_other_labels_are_not_compared(
+    make_args, monkeypatch, metric, change, best
+):
+    fake_scores(monkeypatch, miou=[0.9, 0.4], loss=[0.1, 0.5])
+    options = ['--best_metric', metric]
+    train(make_args('--epochs', 1, *options))
+    options += [*change, '--resume', '--allow_changes']
+    assert train(make_args('--epochs', 2, *options)).state.best['epoch'] == best
+
+
 def test_a_score_whose_direction_has_changed_is_looked_up_again(make_args, monkeypatch):
     fake_scores(monkeypatch, miou=[0.5, 0.6, 0.7])
     train(make_args('--epochs', 2, '--best_metric', 'miou'))

@@ -17,6 +17,9 @@ from utils.weights import unwrap
 
 # What a checkpoint keeps beside the weights and TrainState.
 STATEFUL = ('optimizer', 'scheduler', 'scaler', 'logger')
+# Scores before and after a change of one of these are not compared; the loss's, for a loss only.
+SCORED_BY = ('data_type', 'img_size', 'label_values', 'ignore_index')
+LOSS_BY = ('loss', 'class_weights')
 
 
 @dataclass
@@ -164,7 +167,12 @@ def restore_files(state, resumed, run_dir, is_same_list):
     is_lower = is_lower_better(state.best_metric)
     is_same = metric == state.best_metric and stored.get('is_lower_better', is_lower) == is_lower
     found, reason = state.best, ''
-    if not is_same_list:
+    names = SCORED_BY + (LOSS_BY if state.best_metric.startswith('loss') else ())
+    before, now = stored.get('args', {}), vars(state.args)
+    changed = [name for name in names if name in before and before[name] != now[name]]
+    if changed:
+        found, reason = NO_BEST, f'another --{changed[0]}'
+    elif not is_same_list:
         found, reason = NO_BEST, 'another validation list'
     elif not is_same:
         state.best = NO_BEST

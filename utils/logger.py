@@ -3,6 +3,7 @@
 from contextlib import contextmanager
 
 import torch
+from tensorboard.compat.proto.summary_pb2 import Summary
 from tensorboard.summary.writer.record_writer import RecordWriter
 from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
@@ -12,7 +13,7 @@ from utils.charts import draw_curves
 from utils.checkpoint import save_checkpoint
 from utils.files import read_rows, write_rows
 from utils.tracking.run_dir import RunDir
-from utils.viz import caption_panels, write_img
+from utils.viz import caption_panels, encode_img, write_img
 
 
 class Recorder:
@@ -126,8 +127,15 @@ class Logger:
         self._add_points(epoch, {f'best/{name}': value for name, value in scores.items()})
 
     def save_imgs(self, name, imgs, epoch, caption=''):
-        """Writes one TensorBoard picture: the panels side by side below a caption."""
-        self.writer.add_image(name, caption_panels(imgs, caption), epoch, dataformats='HWC')
+        """Writes one TensorBoard picture: the panels side by side below a caption.
+
+        As JPEG, which takes a quarter of the time that the PNG of `add_image` takes.
+        """
+        panels = caption_panels(imgs, caption)
+        image = Summary.Image(height=panels.shape[0], width=panels.shape[1], colorspace=3)
+        image.encoded_image_string = encode_img(panels, '.jpg')
+        summary = Summary(value=[Summary.Value(tag=name, image=image)])
+        self.writer.file_writer.add_summary(summary, epoch)
 
     def save_checkpoint(self, state, names):
         """Writes `state` under each name, in this order."""

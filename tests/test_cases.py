@@ -147,6 +147,7 @@ def test_one_class_with_cross_entropy_is_refused(base, refuse):
     refuse(['--num_classes 2'], '--num_classes', 1, '--label_values', 0, 255, '--loss', 'dice')
 
 
+@pytest.mark.slow
 def test_one_logit_with_bce_is_a_binary_task(base, capsys):
     base.change_masks(lambda mask: mask * 255)
     options = ['--num_classes', 1, '--loss', 'bce', '--label_values', 0, 255, '--overfit', 8]
@@ -439,6 +440,7 @@ def test_averaged_weights_follow_quickly_at_first(base):
     assert average.module.weight.item() > 0.9
 
 
+@pytest.mark.slow
 def test_overfit_8_learns_them_and_says_so(base, capsys):
     base.train('--overfit', 8, '--epochs', 20, '--batch_size', 8)
     out = capsys.readouterr().out

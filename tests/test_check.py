@@ -103,6 +103,7 @@ def test_what_is_odd_is_a_warning_and_no_error(path, capsys):
     assert any(line.startswith('warning: ') and 'never occurs: class 2' in line for line in lines)
 
 
+@pytest.mark.slow
 def test_a_list_that_is_no_list_is_one_line(tmp_path):
     (tmp_path / 'empty.txt').touch()
     for argv in ([tmp_path / 'empty.txt', '--num_classes', 3], [tmp_path / 'empty.txt'], []):

@@ -88,8 +88,9 @@ def straight(make_args):
     return train(make_args(*OPTIONS, run='straight')).model_dir
 
 
-PLACES = [('update', n) for n in range(1, EPOCHS * STEPS + 1)]
-PLACES += [('val_per_epoch', 1), ('val_per_epoch', EPOCHS), ('finish_epoch', 2)]
+QUICK_PLACES = [('update', 4), ('val_per_epoch', 1), ('finish_epoch', 2)]
+PLACES = [('update', n) for n in (1, 2, 3, 5, EPOCHS * STEPS)] + [('val_per_epoch', EPOCHS)]
+PLACES = QUICK_PLACES + [pytest.param(place, marks=pytest.mark.slow) for place in PLACES]
 
 
 @pytest.mark.parametrize('place', PLACES, ids=str)
@@ -103,6 +104,7 @@ def test_a_run_that_was_killed_anywhere_ends_as_it_does_straight_through(
     assert read_curves(straight) == read_curves(resumed)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     'options',
     [
@@ -131,6 +133,7 @@ def warm_up_and_fall(optimizer, args, steps_per_epoch):
     return lr_scheduler.SequentialLR(optimizer, [warmup, fall], [2])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('select_scheduler', [one_cycle, warm_up_and_fall])
 def test_a_scheduler_of_torch_continues_where_it_was_and_takes_over_more_epochs(
     make_args, monkeypatch, select_scheduler
@@ -145,6 +148,7 @@ def test_a_scheduler_of_torch_continues_where_it_was_and_takes_over_more_epochs(
     assert longer.scheduler.get_last_lr() == whole.scheduler.get_last_lr()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('num_workers', [(0, 2), (2, 0), (2, 1)])
 def test_the_number_of_workers_may_change_within_an_epoch(
     make_args, monkeypatch, straight, num_workers
@@ -231,6 +235,7 @@ def test_weights_alone_are_not_resumed(make_args):
         main(make_args('--resume'))
 
 
+@pytest.mark.slow
 def test_a_numbered_checkpoint_that_is_newer_than_last_is_used(make_args, monkeypatch, capsys):
     """Killed between the files of one epoch: last.pth, the commit point, is still the old one."""
     options = [*OPTIONS[:2], '--save_freq', 1, '--best_metric', 'loss']

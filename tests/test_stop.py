@@ -47,12 +47,14 @@ def stop(monkeypatch):
         signal.signal(number, handlers[number])
 
 
-@pytest.mark.parametrize('name', ['SIGINT', 'SIGTERM', 'SIGUSR1', 'SIGHUP'])
-@pytest.mark.parametrize('place', [('update', 1), ('update', 3), ('viz_per_batch', 5)], ids=str)
+IN_VALIDATION = ('viz_per_batch', 5)  # the third picture of the first validation
+STOPS = [('SIGINT', ('update', 1)), ('SIGTERM', ('update', 3)), ('SIGUSR1', IN_VALIDATION)]
+
+
+@pytest.mark.parametrize(('name', 'place'), [*STOPS, ('SIGHUP', ('update', 3))])
 def test_a_signal_stops_after_the_step_and_nothing_is_lost(
     make_args, monkeypatch, stop, name, place
 ):
-    """The fifth picture is the third of the first validation."""
     options = ['--epochs', 2]
     straight = train(make_args(*options, run='straight')).model_dir
     signum = signal.Signals[name]

@@ -201,6 +201,7 @@ class DyingDataset:
         return self.samples[i]
 
 
+@pytest.mark.slow
 def test_a_worker_that_dies_is_one_line(make_args, capsys, monkeypatch):
     monkeypatch.setitem(
         sys.modules['data.data_entry'].DATASETS, 'dying', 'test_system_faults:DyingDataset'

@@ -47,6 +47,7 @@ def evaluate(path, *options):
     return args, Evaluator(args, select_model(args, checkpoint)).eval()
 
 
+@pytest.mark.slow
 def test_eight_images_are_overfitted(make_args):
     options = ['--overfit', 8, '--batch_size', 8, '--lr', 0.1, '--epochs', 20, '--val_freq', 20]
     assert train(make_args(*options, '--best_metric', 'miou')).state.best['score'] > 0.95

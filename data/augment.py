@@ -1,4 +1,4 @@
-"""Random transforms of an image (H,W,3), uint8 RGB or normalized float, and its label map (H,W).
+"""Random transforms of an image (H,W,C), uint8 RGB or normalized float, and its label map (H,W).
 
 They use `random`, which is seeded for each sample of each epoch.
 """
@@ -31,16 +31,25 @@ def random_scale_crop(img, label, size, ignore_index, smallest=0.85, largest=1.2
     img, label = resize_image(img, scaled), resize_label(label, scaled)
     missing = [max(full - side, 0) for full, side in zip(size, scaled, strict=True)]
     if any(missing):
-        top, left = random.randint(0, missing[0]), random.randint(0, missing[1])
-        border = (top, missing[0] - top, left, missing[1] - left, cv2.BORDER_CONSTANT)
-        gray = 128 if img.dtype == np.uint8 else 0
-        img = cv2.copyMakeBorder(img, *border, value=(gray, gray, gray))
-        ignored = np.nan if label.dtype.kind == 'f' else ignore_index
-        label = cv2.copyMakeBorder(label, *border, value=ignored)
+        place = [random.randint(0, side) for side in missing]
+        img = pad(img, missing, place, 128 if img.dtype == np.uint8 else 0)
+        label = pad(label, missing, place, np.nan if label.dtype.kind == 'f' else ignore_index)
     top = random.randint(0, img.shape[0] - size[0])
     left = random.randint(0, img.shape[1] - size[1])
     window = np.s_[top : top + size[0], left : left + size[1]]
     return img[window], label[window]
+
+
+def pad(array, missing, place, value):
+    """The (H,W,...) array with `missing` (rows, columns) of `value` around it, `place` of them
+    before.
+    """
+    height, width = array.shape[:2]
+    padded = np.full(
+        (height + missing[0], width + missing[1], *array.shape[2:]), value, array.dtype
+    )
+    padded[place[0] : place[0] + height, place[1] : place[1] + width] = array
+    return padded
 
 
 def random_flip(img, label):
@@ -57,7 +66,7 @@ def random_light(img, contrast=0.15, brightness=15):
     gain = 1 + random.uniform(-contrast, contrast)
     shift = random.uniform(-brightness, brightness)
     table = (np.arange(256) - 128) * gain + 128 + shift
-    return cv2.LUT(img, table.round().clip(0, 255).astype(np.uint8))
+    return cv2.LUT(img, table.round().clip(0, 255).astype(np.uint8)).reshape(img.shape)
 
 
 def resize_image(img, size):
@@ -65,7 +74,9 @@ def resize_image(img, size):
     if img.shape[:2] == tuple(size):
         return img
     kind = cv2.INTER_AREA if size[0] < img.shape[0] else cv2.INTER_LINEAR
-    return cv2.resize(img, size[::-1], interpolation=kind)
+    # In one call if OpenCV can: it averages up to 4 channels, and drops the axis of a single one.
+    parts = [img] if img.shape[2] in (2, 3, 4) else np.moveaxis(img, 2, 0)
+    return np.dstack([cv2.resize(part, size[::-1], interpolation=kind) for part in parts])
 
 
 def resize_label(label, size):

@@ -58,7 +58,9 @@ class ListDataset(Dataset):
         return sample | {'size': label.shape} if is_map(label) else sample
 
     def read_image(self, path):
-        """(H,W,3) uint8 RGB; float32 is taken as normalized already."""
+        """(H,W,3) uint8 RGB. Override it for float32 images (H,W,C): they are taken as normalized
+        already, and C is what the model expects.
+        """
         return read_image(path)
 
     def read_label(self, path):
@@ -69,6 +71,8 @@ class ListDataset(Dataset):
         """The image and the label of row i, checked against each other."""
         img_path, *cells = self.files[i]
         img, label = self.read_image(img_path), to_array(self.read_label(*cells))
+        if np.ndim(img) != 3:
+            raise UserError(f'{img_path}: expected (H,W,C) from read_image, got {np.shape(img)}')
         if is_map(label) and img.shape[:2] != label.shape:
             is_turned = img.shape[1::-1] == label.shape
             note = '; EXIF orientation may have turned one of them' if is_turned else ''

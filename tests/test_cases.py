@@ -421,6 +421,40 @@ def test_float_images_train_evaluate_and_are_drawn(base, monkeypatch):
     assert 'val/loss' in load_checkpoint(base.root / 'run' / 'last.pth')['metrics']
 
 
+class Bands(ListDataset):
+    """Normalized float images of 1 or 6 channels."""
+
+    num_bands = 6
+
+    def read_image(self, path):
+        img = super().read_image(path).astype(np.float32) / 128 - 1
+        return np.concatenate([img, img], axis=2)[..., : self.num_bands]
+
+
+class OneBand(Bands):
+    num_bands = 1
+
+
+@pytest.mark.parametrize('dataset', [Bands, OneBand])
+@pytest.mark.parametrize('size', [(48, 64), (24, 30), (70, 90)])
+def test_images_of_any_number_of_channels_are_augmented_and_resized(base, dataset, size):
+    args = base.args('--img_size', *size)
+    for is_train in (True, False):
+        for sample in dataset(args, args.train_list, is_train):
+            assert sample['img'].shape == (dataset.num_bands, *size)
+            assert sample['img'].dtype == torch.float32
+
+
+class NoChannel(ListDataset):
+    def read_image(self, path):
+        return super().read_image(path)[..., 0]
+
+
+def test_an_image_without_channels_is_one_line(base, refuse, monkeypatch):
+    monkeypatch.setitem(DATASETS, 'flat', 'test_cases:NoChannel')
+    refuse(['(H,W,C)', '(48, 64)'], '--data_type', 'flat')
+
+
 def test_an_ignored_class_is_in_no_mean_and_the_mean_says_so(base, capsys):
     base.train('--num_classes', 3, '--ignore_index', 0)
     out = capsys.readouterr().out

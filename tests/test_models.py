@@ -18,6 +18,7 @@ from model.submodules import TorchvisionSegmenter
 from options import get_test_args
 from train import Trainer
 from utils.checkpoint import load_checkpoint
+from utils.errors import UserError
 from utils.torch_utils import denormalize, normalize
 from utils.tracking.probe import gen_probe_batch, probe_model
 from utils.weights import load_match_dict, load_strict, unwrap
@@ -271,6 +272,15 @@ def test_normalizing_gives_0_mean_images_and_can_be_undone():
     img = make_batch()['img']
     assert abs(normalize(img).mean()) < 0.3
     assert torch.equal(denormalize(normalize(img)[0]), img[0])
+
+
+def test_images_of_other_channels_are_floats_and_shown_by_their_first_bands():
+    bands = torch.stack([torch.full((2, 2), float(i)) for i in range(5)])
+    assert torch.equal(normalize(bands[None])[0], bands)
+    assert denormalize(bands)[:, 0, 0].tolist() == [0, 127, 255]
+    assert denormalize(bands[:1]).shape == (3, 2, 2)
+    with pytest.raises(UserError, match='3 channels, got 5.*read_image'):
+        normalize(bands[None].to(torch.uint8))
 
 
 def test_a_broken_entry_that_was_not_chosen_does_not_matter(make_args, monkeypatch):

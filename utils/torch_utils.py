@@ -109,19 +109,32 @@ def split_batch(batch, num_parts):
 
 
 def normalize(img):
-    """(N,3,H,W) uint8 RGB -> normalized float32; a float image is normalized already."""
+    """(N,3,H,W) uint8 RGB -> normalized float32; a float image is normalized already, and may have
+    any number of channels.
+    """
     if img.is_floating_point():
         return img
+    if img.shape[1] != 3:
+        advice = 'for other channels return float32, normalized, from read_image'
+        raise UserError(
+            f'expected images of 3 channels, got {img.shape[1]} ({img.dtype}): {advice}'
+        )
     mean, std = get_statistics(img.device)
     return (img - mean) / std
 
 
 def denormalize(img):
-    """(3,H,W) image of a batch -> uint8: the inverse of normalize."""
+    """(C,H,W) image of a batch -> uint8 (3,H,W): the inverse of normalize; of other channels the
+    first three, or the only one, between their lowest and highest values.
+    """
     if not img.is_floating_point():
         return img
-    mean, std = get_statistics(img.device)
-    return (img * std + mean).round().clamp(0, 255).to(torch.uint8)
+    if img.shape[0] == 3:
+        mean, std = get_statistics(img.device)
+        return (img * std + mean).round().clamp(0, 255).to(torch.uint8)
+    bands = img[:3] if img.shape[0] > 3 else img[:1].expand(3, -1, -1)
+    low, high = bands.aminmax()
+    return ((bands - low) / (high - low).clamp(min=1e-9) * 255).to(torch.uint8)
 
 
 def get_statistics(device):

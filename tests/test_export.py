@@ -14,7 +14,6 @@ from torch import nn
 import export
 from options import get_test_args
 from utils.errors import UserError
-from utils.exported_file import compare
 from utils.weights import unwrap
 
 HAS_ONNX = all(find_spec(name) for name in ('onnx', 'onnxruntime', 'onnxscript'))
@@ -79,8 +78,8 @@ def test_another_size_may_be_given(path):
 
 
 def test_a_file_whose_outputs_differ_is_not_written(path, monkeypatch):
-    def run_file(file, images, directory):
-        return [np.full((1, 3, 24, 40), 9.0, np.float32) for _ in images], 1.0
+    def run_file(file, images):
+        return [np.full((1, 3, 24, 40), 9.0, np.float32) for _ in images]
 
     monkeypatch.setattr('export.run_file', run_file)
     with pytest.raises(UserError, match=r'best\.pt2 is not written: .* differ'):
@@ -158,4 +157,4 @@ def test_the_command_says_where_the_file_is(trained_clone):
 
 def test_a_nan_in_any_output_is_no_equal_file():
     a = np.ones((1, 2), np.float32)
-    assert np.isnan(compare([a, a], [a, a * np.nan]))
+    assert np.isnan(export.compare([a, a], [a, a * np.nan]))

@@ -66,7 +66,9 @@ class Report:
         text = '\n'.join(''.join(f'{line}\n' for line in part) for part in parts)
         (self.result_dir / 'result.txt').write_text(text, encoding='utf-8')
         rank = get_rank(headline)
-        order = sorted(range(len(self.images)), key=lambda i: -self._get_badness(i, rank))
+        badness = np.array([image['scores'][rank] for image in self.images])
+        badness = badness if is_lower_better(rank) else -badness
+        order = np.argsort(-badness, kind='stable').tolist()  # without a score comes last
         self._write_tables(order)
         self._draw_images(order, rank)
         page = self._fill_page(facts, headline, classes, lines, rank)
@@ -86,12 +88,6 @@ class Report:
             'model': f'{self.args.model_type}, {describe_model(self.evaluator)}',
             'latency': f'{latency} on {describe_device(self.evaluator.loader.device)}',
         }
-
-    def _get_badness(self, i, rank):
-        """A number that is higher the worse image i is by the score `rank`; lowest without it."""
-        score = self.images[i]['scores'][rank]
-        sign = 1 if is_lower_better(rank) else -1
-        return -math.inf if math.isnan(score) else sign * score
 
     def _write_tables(self, order):
         """per_image.csv, worst first; confusion.csv and its picture."""
@@ -134,10 +130,10 @@ class Report:
         confusion that are not 0 as [row, column, count], and {picture: path from the page}.
         """
         palette, stored = get_palette(self.args).tolist(), self.checkpoint
-        rows = [{'class': n, 'color': palette[i]} for i, n in enumerate(self.names)]
-        for kind, values in classes.items():
-            for row, value in zip(rows, values.tolist(), strict=True):
-                row[kind] = value
+        rows = [
+            {'class': name, 'color': palette[i]} | {k: float(v[i]) for k, v in classes.items()}
+            for i, name in enumerate(self.names)
+        ]
         run = RunDir(Path(self.args.load_model_path).parent)
         return {
             'title': f'{self.args.load_model_path} on {self.args.val_list}',

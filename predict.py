@@ -91,7 +91,7 @@ def predict_batch(args, model, batch):
 
     def step(img):
         size = img.shape[-2:] if args.tile else batch['size']
-        return forward_batch(model, {'img': img, 'size': size}, args)
+        return forward_batch(model, batch | {'img': img, 'size': size}, args)
 
     def step_whole(img):
         return predict_tiles(step, img, args.tile, args.tile_overlap) if args.tile else step(img)

@@ -1,6 +1,5 @@
 """Groups of runs, with means over seeds, and the page of all runs; see runs.py."""
 
-import csv
 import math
 import os
 import statistics
@@ -11,8 +10,7 @@ from run_records import load_runs
 
 from options import list_options
 from utils.errors import UserError
-from utils.files import read_rows
-from utils.html_report import quote_path, read_curves, write_page
+from utils.html_report import quote_path, read_log, write_page
 
 NOT_COMPARED = list_options('name', 'action')
 TRIALS = ('fast_dev_run', 'overfit')
@@ -126,10 +124,6 @@ def describe_run(run, home, usual):
         notes = notes or describe_list(run)
     hidden = (*NOT_COMPARED, *TRIALS)  # the notes name trials
     reports = sorted(p for p in path.glob('*/*/report.html') if p.parts[-3] != 'code')
-    try:
-        curves = read_curves(read_rows(path / 'log.csv'))
-    except (OSError, csv.Error):
-        curves = {}
     return {
         'name': run['name'],
         'link': link_to(path, home),
@@ -143,7 +137,7 @@ def describe_run(run, home, usual):
         'date': run['start'][:16],
         'options': {k: format_value(v) for k, v in run['args'].items() if k not in hidden},
         'notes': notes,
-        'curves': curves,
+        'curves': read_log(path / 'log.csv'),
     }
 
 

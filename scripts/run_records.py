@@ -23,18 +23,19 @@ BLANK = {
 }  # fmt: skip
 
 
-def fill(value, blank):
+def fill(value, blank, name='run.json'):
     """The value, with what it lacks (None) as in `blank`; ValueError if it is of another type."""
     if value is None:
         value = type(blank)() if isinstance(blank, dict | list) else blank
     kind = int | float if isinstance(blank, float) else object if blank is None else type(blank)
     if not isinstance(value, kind):
-        raise ValueError(f'expected a value like {blank!r}, got {str(value)[:40]!r}')
+        expected = type(blank).__name__
+        raise ValueError(f'{name}: expected {expected}, got {str(value)[:40]!r}')
     if isinstance(blank, list):
-        return [fill(part, blank[0]) for part in value]
+        return [fill(part, blank[0], name) for part in value]
     if isinstance(blank, dict):
         names = [name for name in {**blank, **value} if name != ANY]
-        return {n: fill(value.get(n), blank.get(n, blank.get(ANY))) for n in names}
+        return {n: fill(value.get(n), blank.get(n, blank.get(ANY)), n) for n in names}
     return value
 
 

@@ -107,6 +107,16 @@ def test_each_evaluation_adds_a_line_to_results_csv(run):
     assert float(rows[0]['miou']) == pytest.approx(run.evaluator.eval()['miou'], abs=1e-6)
 
 
+def test_an_image_without_the_metric_comes_last(run, monkeypatch):
+    def score_some(self, pred, batch, args=None):
+        is_first = batch['name'] == ['100.png']
+        return {} if is_first else {'x': (torch.tensor(1.0), torch.tensor(2.0))}
+
+    monkeypatch.setattr('eval.Evaluator.compute_metrics', score_some)
+    rows = read_rows(evaluate(run, '--save_viz', 5) / 'per_image.csv')
+    assert [row['x'] for row in rows] == ['0.500000'] * 4 + ['']
+
+
 def test_save_viz_writes_the_worst_and_evenly_spaced_images_and_deletes_none(run):
     result_dir = evaluate(run, '--save_viz', 1)
     worst = Path(read_rows(result_dir / 'per_image.csv')[0]['image']).with_suffix('.png').name

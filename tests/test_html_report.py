@@ -13,7 +13,7 @@ from conftest import train
 import eval as evaluation
 from options import get_test_args
 from utils.html_report import quote_path, read_curves, write_page
-from utils.report import TEMPLATE
+from utils.report import TEMPLATE, get_rank
 
 CLASSES = ['road', 'car', 'tree']
 HOSTILE = '</script><script>alert(1)</script><!-- "\'&'
@@ -117,13 +117,15 @@ def test_5000_images_take_less_than_8_megabytes(tmp_path):
 
 
 def test_an_evaluation_writes_its_page_with_its_pictures_beside_it(make_args):
-    run = train(make_args('--epochs', 2))
+    run = train(make_args('--epochs', 2, '--loss', 'ce_dice'))
     path = run.model_dir / 'best.pth'
     argv = ['--load_model_path', str(path), '--save_viz', '1']
     evaluation.main(*get_test_args(argv))
     page = next(path.with_suffix('').rglob('report.html'))
     data = read_data(page)
     assert data['scores']['miou'] == pytest.approx(run.evaluator.eval()['miou'], rel=1e-5)
+    assert data['lower_is_better'] == ['loss', 'loss_ce', 'loss_dice']
+    assert data['main_score'] == 'miou'
     assert [row['class'] for row in data['classes']] == ['0', '1', '2']
     assert data['curves']['epoch'] == [1, 2]
     assert data['options']['batch_size'] == str(run.args.batch_size)
@@ -132,6 +134,11 @@ def test_an_evaluation_writes_its_page_with_its_pictures_beside_it(make_args):
     pictures = [image['pictures'] for image in data['images'] if image['pictures']]
     assert {'img', 'pred', 'label', 'error'} == set(pictures[0])
     assert all((page.parent / name).exists() for names in pictures for name in names.values())
+
+
+def test_images_are_ordered_by_the_first_metric_whichever_way_it_goes():
+    assert get_rank({'loss': 0.5, 'loss_ce': 0.5, 'l1': 2.0, 'acc': 0.1}) == 'l1'
+    assert get_rank({'loss': 0.5, 'loss_ce': 0.5}) == 'loss'
 
 
 @pytest.fixture(scope='module')

@@ -1,15 +1,24 @@
 """Pages that work without network: a template, what the pages share, and data as JSON."""
 
+import csv
 import json
 import math
 import os
 from pathlib import Path
 from urllib.parse import quote
 
-from utils.files import replace_file
+from utils.files import read_rows, replace_file
 
 HERE = Path(__file__).parent
 PARTS = ('page.css', 'page.js')  # what the pages share; a template says {{page.css}}
+
+
+def read_log(path):
+    """The curves of a log.csv; {} if it cannot be read."""
+    try:
+        return read_curves(read_rows(path))
+    except (OSError, csv.Error):
+        return {}
 
 
 def read_curves(rows):

@@ -13,8 +13,8 @@ import torch
 from metrics import Scored, holds_classes, is_lower_better
 from utils.charts import draw_confusion
 from utils.classes import get_class_names, get_palette, name_class
-from utils.files import append_row, read_rows, replace_file, write_rows
-from utils.html_report import quote_path, read_curves, write_page
+from utils.files import append_row, replace_file, write_rows
+from utils.html_report import quote_path, read_log, write_page
 from utils.model_cost import describe_model, measure_latency
 from utils.scores import format_table, get_headline, score_classes
 from utils.torch_utils import describe_device, repeatable_kernels, seed_step
@@ -66,7 +66,7 @@ class Report:
         text = '\n'.join(''.join(f'{line}\n' for line in part) for part in parts)
         (self.result_dir / 'result.txt').write_text(text, encoding='utf-8')
         rank = get_rank(headline)
-        badness = np.array([image['scores'][rank] for image in self.images])
+        badness = np.array([image['scores'].get(rank, math.nan) for image in self.images])
         badness = badness if is_lower_better(rank) else -badness
         order = np.argsort(-badness, kind='stable').tolist()  # without a score comes last
         self._write_tables(order)
@@ -117,7 +117,7 @@ class Report:
             stem = panel_name(image['name'])
             stem = f'{stem}_{i}' if stem in stems else stem  # a/1.png and a_1.png
             stems.add(stem)
-            caption = f'{image["name"]} | {rank} {image["scores"][rank]:.4f}'
+            caption = f'{image["name"]} | {rank} {image["scores"].get(rank, math.nan):.4f}'
             paths = {name: f'pictures/{stem}_{name}.jpg' for name in imgs if name != 'legend'}
             image['pictures'] = {name: quote_path(path) for name, path in paths.items()}
             panel = {f'panels/{stem}.png': caption_panels(imgs, caption)}
@@ -147,7 +147,7 @@ class Report:
             'classes': rows if classes else [],
             'confusion': None if self.confusion is None else self.confusion.tolist(),
             'images': [x | {'scores': get_headline(x['scores'])} for x in self.images],
-            'curves': read_curves(read_rows(run.log)),
+            'curves': read_log(run.log),
         }
 
     def _add_result(self, headline, drift):

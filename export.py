@@ -1,6 +1,6 @@
 """A checkpoint as a file that runs without this project: torch.export, or ONNX.
 
-python export.py --load_model_path X [--format pt2 onnx] [--size H W | --dynamic]
+python export.py --load_model_path X [--format pt2 onnx] [--img_size H W | --dynamic]
 
 The file takes uint8 RGB images (N,3,H,W) and returns the model's output (N,C,...), maps at the size
 of the image. It contains facts about the model as JSON:
@@ -20,7 +20,6 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from options import get_test_args, parse_common_args
-from utils.arg_types import positive_int
 
 
 def parse_export_args(parser):
@@ -28,8 +27,6 @@ def parse_export_args(parser):
     parse_common_args(parser)
     add = parser.add_argument_group('export').add_argument
     add('--format', nargs='+', choices=['pt2', 'onnx'], default=['pt2'], help='file formats')
-    size = 'input size (default: --img_size)'
-    add('--size', type=positive_int, nargs=2, metavar=('H', 'W'), help=size)
     add('--dynamic', action='store_true', help='accept any number of images of any size')
     add('--output_dir', default='', help="default: the checkpoint's directory")
     return parser
@@ -86,10 +83,9 @@ class Exported(nn.Module):
 
 
 def load_images(args):
-    """[(1,3,H,W) uint8] real images of the validation list at the size to export; noise if there is
-    no such list.
+    """[(1,3,H,W) uint8] real images of the validation list at --img_size; noise if there is no such
+    list.
     """
-    args.img_size = args.size or args.img_size
     try:
         loader = select_eval_loader(args)
         batches = (loader.dataset[0, i]['img'][None] for i in range(len(loader.dataset)))
@@ -111,7 +107,7 @@ def trace(module, img, args):
     try:
         return torch.export.export(module, (img,), dynamic_shapes=(dims,), strict=False)
     except Exception as error:  # of many kinds: what the network does cannot be traced
-        hint = '; give --size H W instead of --dynamic' if args.dynamic else ''
+        hint = '; give --img_size H W instead of --dynamic' if args.dynamic else ''
         reason = f'{type(error).__name__}: {one_line(error)[:300]}{hint}'
         raise UserError(f'torch.export cannot trace {args.model_type}: {reason}') from error
 

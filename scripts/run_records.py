@@ -24,13 +24,13 @@ BLANK = {
 
 
 def fill(value, blank, name='run.json'):
-    """The value, with what it lacks (None) as in `blank`; ValueError if it is of another type."""
+    """The value, with what it lacks (None) as in `blank`; UserError if it is of another type."""
     if value is None:
         value = type(blank)() if isinstance(blank, dict | list) else blank
     kind = int | float if isinstance(blank, float) else object if blank is None else type(blank)
     if not isinstance(value, kind):
         expected = type(blank).__name__
-        raise ValueError(f'{name}: expected {expected}, got {str(value)[:40]!r}')
+        raise UserError(f'{name}: expected {expected}, got {str(value)[:40]!r}')
     if isinstance(blank, list):
         return [fill(part, blank[0], name) for part in value]
     if isinstance(blank, dict):

@@ -72,7 +72,7 @@ def test_a_dynamic_file_takes_any_number_of_images_of_any_size(path):
 
 @pytest.mark.slow
 def test_another_size_may_be_given(path):
-    export_file(path, '--size', *SIZE)
+    export_file(path, '--img_size', *SIZE)
     program = torch.export.load(path.with_suffix('.pt2')).module()
     assert program(torch.zeros(1, 3, *SIZE, dtype=torch.uint8)).shape == (1, 3, *SIZE)
 
@@ -118,7 +118,6 @@ def test_a_network_that_cannot_be_traced_is_one_line(make_args, tmp_path, monkey
 def test_without_a_validation_list_noise_is_compared(path, toy_val_list, tmp_path, capsys):
     gone = tmp_path / 'gone.txt'
     args, _ = get_test_args(['--load_model_path', str(path), '--val_list', str(gone)])
-    args.size = None
     (img,) = export.load_images(args)
     assert img.shape == (1, 3, 24, 40)
     assert 'gone.txt' in capsys.readouterr().err

@@ -86,6 +86,8 @@ class ImageFiles(Dataset):
         return sample | {'full_img': full_img} if self.keeps_full else sample
 
 
+@torch.no_grad()
+@repeatable_kernels()
 def predict_batch(args, model, batch):
     """The output (1,C,...) for a batch of one, in tiles and mirrored as the options say."""
 
@@ -152,13 +154,10 @@ def get_class(pred, args):
 def get_probabilities(pred):
     """(C,...) probabilities of (C,...) logits; a single logit means two classes."""
     pred = torch.from_numpy(pred)
-    if len(pred) == 1:
-        return torch.cat([torch.sigmoid(-pred), torch.sigmoid(pred)]).numpy()
+    pred = torch.cat([torch.zeros_like(pred), pred]) if len(pred) == 1 else pred
     return pred.softmax(0).numpy()
 
 
-@torch.no_grad()
-@repeatable_kernels()
 def main(args, checkpoint):
     """Writes the predictions and says where; returns 1 if an image could not be read."""
     names = find_images(args.images, args.data_root)

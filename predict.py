@@ -7,35 +7,9 @@ import sys
 from pathlib import Path
 from pkgutil import resolve_name
 
-import numpy as np
-import torch
-from torch.utils.data import Dataset
-
-from data.data_entry import DATASETS
-from data.image_files import find_images
-from data.loading import make_loader
-from loss import REGRESSION
-from model.model_entry import forward_batch, select_model
 from options import get_test_args, parse_common_args
-from utils import viz
 from utils.arg_types import natural
-from utils.classes import get_class_names, get_palette
-from utils.errors import UserError, one_line, one_line_errors, plural
-from utils.files import write_bytes, write_rows
-from utils.progress import Progress
 from utils.stop import STOP
-from utils.tiling import predict_tiles
-from utils.torch_utils import (
-    denormalize,
-    repeatable_kernels,
-    seed_step,
-    select_device,
-    set_up_torch,
-)
-from utils.tracking.run_dir import get_results_dir
-from utils.tracking.tracker import print_changed_code
-
-TITLE = __doc__.partition('\n')[0]
 
 
 def parse_predict_args(parser):
@@ -50,6 +24,37 @@ def parse_predict_args(parser):
     add('--tile_overlap', type=natural, default=64, help='pixels that neighboring tiles share')
     add('--tta', choices=['none', 'flip'], default='none', help='average with the mirrored image')
     return parser
+
+
+if __name__ == '__main__':
+    STOP.catch_signals()
+    # Before the rest is imported: --help answers at once.
+    ARGS, CHECKPOINT = get_test_args(None, parse_predict_args, 'Predict images without labels.')
+
+import numpy as np
+import torch
+from torch.utils.data import Dataset
+
+from data.data_entry import DATASETS
+from data.image_files import find_images
+from data.loading import make_loader
+from loss import REGRESSION
+from model.model_entry import forward_batch, select_model
+from utils import viz
+from utils.classes import get_class_names, get_palette
+from utils.errors import UserError, one_line, one_line_errors, plural
+from utils.files import replace_file, write_rows
+from utils.progress import Progress
+from utils.tiling import predict_tiles
+from utils.torch_utils import (
+    denormalize,
+    repeatable_kernels,
+    seed_step,
+    select_device,
+    set_up_torch,
+)
+from utils.tracking.run_dir import get_results_dir
+from utils.tracking.tracker import print_changed_code
 
 
 class ImageFiles(Dataset):
@@ -81,35 +86,24 @@ class ImageFiles(Dataset):
         return sample | {'full_img': full_img} if self.keeps_full else sample
 
 
-def predict(args, model, loader):
-    """Yields (output (1,C,...), batch) for each image; the output of an unreadable one is None."""
-    model.eval()
-    with torch.no_grad(), repeatable_kernels():
-        progress = Progress(loader, 'predict', args.print_freq)
-        for i, batch in enumerate(progress):
-            if progress.is_due:
-                progress.show()
-            seed_step(args.seed, i)  # for a model that is stochastic at evaluation
-            yield (None if 'error' in batch else predict_batch(args, model, batch)), batch
-
-
+@torch.no_grad()
+@repeatable_kernels()
 def predict_batch(args, model, batch):
     """The output (1,C,...) for a batch of one, in tiles and mirrored as the options say."""
 
-    def step_tile(img):
-        return forward_batch(model, {'img': img, 'size': img.shape[-2:]}, args)
+    def step(img):
+        size = img.shape[-2:] if args.tile else batch['size']
+        return forward_batch(model, batch | {'img': img, 'size': size}, args)
 
-    def step(batch):
-        if args.tile:
-            return predict_tiles(step_tile, batch['img'], args.tile, args.tile_overlap)
-        return forward_batch(model, batch, args)
+    def step_whole(img):
+        return predict_tiles(step, img, args.tile, args.tile_overlap) if args.tile else step(img)
 
-    pred = step(batch)
+    pred = step_whole(batch['img'])
     if args.tta == 'none':
         return pred
     if pred.ndim == 3 or (pred.ndim != 4 and args.loss in REGRESSION):
         raise UserError('--tta flip works for maps and classes only')
-    mirrored = step(batch | {'img': batch['img'].flip(-1)})
+    mirrored = step_whole(batch['img'].flip(-1))
     return (pred + (mirrored.flip(-1) if pred.ndim == 4 else mirrored)) / 2
 
 
@@ -128,18 +122,24 @@ def write_prediction(pred, batch, args, path):
     if pred.ndim == 1:
         return get_class(pred, args)
     if is_numbers:
-        write_bytes(f'{path}.npy', viz.encode_npy(pred[0] if len(pred) == 1 else pred))
-        picture = viz.map_colors(pred[0], float(np.nanmin(pred)), float(np.nanmax(pred)))
+        write_npy(f'{path}.npy', pred[0] if len(pred) == 1 else pred)
+        picture = viz.map_colors(pred[0], *viz.get_range(pred[0]))
     else:
         classes, palette = np.asarray(viz.find_classes(pred)), get_palette(args)
-        write_bytes(f'{path}.png', viz.encode_indices(classes, palette))
+        viz.write_indices(f'{path}.png', classes, palette)
         if args.probs:
-            write_bytes(f'{path}_probs.npy', viz.encode_npy(get_probabilities(pred), np.float16))
+            write_npy(f'{path}_probs.npy', get_probabilities(pred).astype(np.float16))
         picture = viz.label2rgb(classes, palette)
     if args.overlay:
         img = denormalize(batch['full_img'][0].movedim(2, 0)).movedim(0, 2).numpy(force=True)
         viz.write_img(f'{path}_overlay.png', picture if is_numbers else viz.mix(img, picture))
     return {}
+
+
+def write_npy(path, array):
+    """Replaces a .npy file."""
+    with replace_file(path, 'wb') as file:
+        np.save(file, array)
 
 
 def get_class(pred, args):
@@ -154,34 +154,36 @@ def get_class(pred, args):
 def get_probabilities(pred):
     """(C,...) probabilities of (C,...) logits; a single logit means two classes."""
     pred = torch.from_numpy(pred)
-    if len(pred) == 1:
-        return torch.cat([torch.sigmoid(-pred), torch.sigmoid(pred)]).numpy()
+    pred = torch.cat([torch.zeros_like(pred), pred]) if len(pred) == 1 else pred
     return pred.softmax(0).numpy()
 
 
 def main(args, checkpoint):
     """Writes the predictions and says where; returns 1 if an image could not be read."""
-    paths = find_images(args.images, args.data_root)
+    names = find_images(args.images, args.data_root)
     if 0 < args.tile <= args.tile_overlap:
         raise UserError(f'--tile {args.tile} must be more than --tile_overlap {args.tile_overlap}')
     if args.tile:
         args.img_size = None  # tiles are parts of the image at its own size
     output_dir = Path(args.output_dir or get_results_dir(args) / 'predictions')
-    if any(output_dir.resolve() in path.resolve().parents for path in paths):
+    if any(output_dir.resolve() in path.resolve().parents for path in names):
         raise UserError(f'{output_dir} contains images to predict: give another --output_dir')
     set_up_torch(args)
-    model = select_model(args, checkpoint)
+    model = select_model(args, checkpoint).eval()
     print_changed_code(checkpoint)
-    images = ImageFiles(args, list(paths))
-    loader = make_loader(images, args, select_device(args), 1, False, len(paths))
-    rows, num_bad = [], 0
-    for pred, batch in predict(args, model, loader):
-        name = batch['name'][0]
-        if pred is None:
+    images = ImageFiles(args, list(names))
+    loader = make_loader(images, args, select_device(args), 1, False, len(names))
+    progress, rows, num_bad = Progress(loader, 'predict', args.print_freq), [], 0
+    for i, batch in enumerate(progress):
+        if progress.is_due:
+            progress.show()
+        if 'error' in batch:
             num_bad += 1
             print(f'skipped: {batch["error"][0]}', file=sys.stderr, flush=True)
             continue
-        output = output_dir / paths[Path(name)]
+        seed_step(args.seed, i)  # for a model that is stochastic at evaluation
+        pred, name = predict_batch(args, model, batch), batch['name'][0]
+        output = output_dir / names[Path(name)]
         output.parent.mkdir(parents=True, exist_ok=True)
         row = write_prediction(pred[0].numpy(force=True), batch, args, output)
         rows.append({'image': name} | row)
@@ -193,6 +195,5 @@ def main(args, checkpoint):
 
 
 if __name__ == '__main__':
-    STOP.catch_signals()
     with one_line_errors(), STOP.with_undo():
-        sys.exit(main(*get_test_args(parse_args=parse_predict_args, description=TITLE)))
+        sys.exit(main(ARGS, CHECKPOINT))

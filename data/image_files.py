@@ -15,6 +15,14 @@ class ImageList(ListFile):
 
     raises = False
 
+    def split_line(self, line):
+        """The first cell; the whole line if that is a file, whose path contains spaces, or if the
+        first cell is none.
+        """
+        cell = super().split_line(line)[0]
+        is_path = Path(self.root, line).exists() or not Path(self.root, cell).exists()
+        return [line if is_path else cell]
+
 
 def find_images(words, root=''):
     """The paths that files, directories, globs and lists stand for, each with its name below the

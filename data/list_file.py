@@ -58,8 +58,11 @@ class ListFile:
         for number, line in enumerate(read_text(self.path, 'list').splitlines(), 1):
             line = line.strip()
             if line and line[0] != '#':
-                has_tabs = '\t' in line
-                yield number, [c.strip() for c in line.split('\t')] if has_tabs else line.split()
+                yield number, self.split_line(line)
+
+    def split_line(self, line):
+        """The cells of a line of text."""
+        return [c.strip() for c in line.split('\t')] if '\t' in line else line.split()
 
     def _parse_csv(self):
         csv.field_size_limit(2**30)  # characters: a mask in a cell is long

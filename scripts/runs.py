@@ -17,14 +17,12 @@ import signal
 import sys
 from pathlib import Path
 
-from run_records import PROJECT, die, find_run, load_runs
-
-sys.path.insert(0, str(PROJECT))
-from run_groups import NOT_COMPARED, format_value, group_runs, note_trials
-from runs_page import write_runs_page
+from run_groups import NOT_COMPARED, describe_trial, format_value, group_runs, write_runs_page
+from run_records import PROJECT, find_run, load_runs
 
 from options import list_options, parse_train_args
 from utils.arg_parser import Parser
+from utils.errors import UserError, one_line_errors
 
 NOT_LISTED = NOT_COMPARED + list_options('file')  # too long for a table
 
@@ -47,17 +45,18 @@ def best_runs(args):
     """One row per group of runs: mean and standard deviation of their best epochs' scores."""
     runs = load_runs(args.dir)
     rows = group_runs(runs, args.metric, args.group_by)
+    if num_trials := sum(bool(describe_trial(run)) for run in runs):
+        print(f'note: without {num_trials} of --fast_dev_run or --overfit', file=sys.stderr)
     unknown = [name for name in args.group_by if not any(name in run['args'] for run in runs)]
-    note_trials(runs)
     if not rows or unknown:
         lacking = f"option '{unknown[0]}'" if rows else f"validation score '{args.metric}'"
-        die(f'no run in {args.dir} has the {lacking}')
+        raise UserError(f'no run in {args.dir} has the {lacking}')
     print_rows(rows, args)
 
 
 def diff_runs(args):
     """What differs between two runs."""
-    one, two = runs = [find_run(args.dir, name) for name in (args.a, args.b)]
+    one, two = runs = [find_run(args.dir, name) for name in args.runs]
     print_changes('options', one['args'], two['args'])
     for split in one['data'] | two['data']:
         print_changes(f'{split} data', *(run['data'].get(split, {}) for run in runs))
@@ -76,10 +75,10 @@ def diff_runs(args):
 
 def show_run(args):
     """How a run was made, and how it ended."""
-    run = find_run(args.dir, args.a)
-    git = run['git'] or {'commit': 'without git', 'branch': '', 'is_dirty': False}
-    state = f'{git["commit"][:12]} {git["branch"]}{" with uncommitted changes" * git["is_dirty"]}'
-    code = run['path'] / 'code'
+    run = find_run(args.dir, args.runs[0])
+    git, code = run['git'], run['path'] / 'code'
+    state = f'{git["commit"][:12]} {git["branch"]}' if git['commit'] else 'without git'
+    state += ' with uncommitted changes' if git['is_dirty'] else ''
     facts = {
         'status': f'{run["status"]} {run["error"]}'.strip(),
         'epochs': f'{run["epoch"]} of {run["epochs"]}',
@@ -90,7 +89,7 @@ def show_run(args):
         'code': f'{state}; a copy in {code}' if code.is_dir() else state,
         'host': f'{run["host"]}: {", ".join(run["devices"])}',
         'versions': ', '.join(f'{k} {v}' for k, v in run['versions'].items() if v),
-        'parent': (run['parent'] or {}).get('path', ''),
+        'parent': run['parent']['path'],
     }
     for earlier in run['earlier']:
         facts[f'after epoch {earlier["until_epoch"]}'] = '; '.join(earlier['changes'])
@@ -104,9 +103,9 @@ def show_run(args):
 
 def print_command(args):
     """The command that reproduces a run: its own code and options, in a new directory beside it."""
-    run = find_run(args.dir, args.a)
+    run = find_run(args.dir, args.runs[0])
     if not (run['path'] / 'args.txt').exists():
-        die(f'{run["path"]} has no args.txt: name a run directory')
+        raise UserError(f'{run["path"]} has no args.txt: name a run directory')
     home = Path(run['directory'])  # its lists may be relative to that
     home = home if run['path'].resolve().is_relative_to(home) else PROJECT
     path = os.path.relpath(run['path'], home)
@@ -151,36 +150,29 @@ def print_rows(rows, args):
     print(*(f'{start}{gap.join(line)}{end}'.rstrip() for line in lines), sep='\n')
 
 
-def parse_args():
-    """The command line; `args.run` is the function to call."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    root = Path(os.path.relpath(PROJECT / 'checkpoints'))
-    commands = parser.add_subparsers(required=True, metavar='command')
-    tables = ('list', list_runs, ''), ('best', best_runs, ''), ('html', write_runs_page, '')
-    others = ('diff', diff_runs, 'ab'), ('show', show_run, 'a'), ('cmd', print_command, 'a')
-    for name, run, runs in tables + others:
-        command = commands.add_parser(name, help=run.__doc__)
-        command.set_defaults(run=run)
-        command.add_argument('--dir', type=Path, default=root, help='where the runs are')
-        for letter in runs:
-            command.add_argument(
-                letter, metavar=letter.upper(), help='a run: name or path; or X.pth'
-            )
-        if name in ('list', 'best'):
-            command.add_argument('--csv', action='store_true', help='comma-separated')
-            command.add_argument('--md', action='store_true', help='a Markdown table')
-        if name == 'best':
-            command.add_argument('--metric', default='miou', help='a validation score')
-        if name == 'html':
-            command.add_argument('--output', type=Path, help='the page (default: DIR/runs.html)')
-        if name in ('best', 'html'):
-            command.add_argument('--group_by', nargs='+', default=['save_prefix'], help='options')
-    return parser.parse_args()
+def main():
+    """Runs the command that the command line names."""
+    commands = {'list': list_runs, 'best': best_runs, 'html': write_runs_page}
+    commands |= {'diff': diff_runs, 'show': show_run, 'cmd': print_command}
+    parser = Parser(description=__doc__)
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    add, root = parser.add_argument, Path(os.path.relpath(PROJECT / 'checkpoints'))
+    add('command', choices=commands)
+    add('runs', nargs='*', metavar='RUN', help='of diff, show, cmd: name or path; or X.pth')
+    add('--dir', type=Path, default=root, help='where the runs are')
+    add('--csv', action='store_true', help='list, best: comma-separated')
+    add('--md', action='store_true', help='list, best: a Markdown table')
+    add('--metric', default='miou', help='best: a validation score')
+    add('--group_by', nargs='+', default=['save_prefix'], help='best, html: options')
+    add('--output', type=Path, help='html: the page (default: DIR/runs.html)')
+    args = parser.parse_args()
+    num_runs = {'diff': 2, 'show': 1, 'cmd': 1}.get(args.command, 0)
+    if len(args.runs) != num_runs:
+        parser.error(f'{args.command}: expected {num_runs} runs, got {len(args.runs)}')
+    commands[args.command](args)
 
 
 if __name__ == '__main__':
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `list | head` ends quietly
-    ARGS = parse_args()
-    ARGS.run(ARGS)
+    with one_line_errors():
+        main()

@@ -7,17 +7,16 @@ import sys
 import cv2
 import numpy as np
 import pytest
-import torch
 from conftest import train
 
 from options import get_train_args
 from train import main
 from utils.charts import draw_confusion, draw_curves
-from utils.class_table import make_class_rows
 from utils.console import TRAIN_LOG, Console, format_time
 from utils.model_cost import count_bytes, count_multiply_adds, measure_latency
 from utils.progress import Progress
 from utils.registry import list_names
+from utils.scores import format_table, score_classes
 
 
 def test_the_header_says_what_will_be_trained(make_args, toy_list, capsys):
@@ -135,6 +134,12 @@ def test_curves_with_gaps_and_one_point_can_be_drawn():
     assert draw_curves([{'epoch': '1', 'train/loss': '', 'lr': ''}]).any()
 
 
+def test_a_cell_of_the_log_that_is_no_number_is_a_gap():
+    rows = [{'epoch': '1', 'val/loss': '0.5', 'lr': '0.1'}, {'epoch': '2', 'val/loss': 'x'}]
+    rows[1]['lr'] = '0.1'
+    assert np.array_equal(draw_curves(rows), draw_curves([rows[0], rows[1] | {'val/loss': ''}]))
+
+
 def test_a_confusion_matrix_is_drawn_with_its_names():
     img = draw_confusion(np.array([[9, 1], [0, 0]]), ['road', 'sky'])
     assert img.shape[0] == img.shape[1] > 68
@@ -143,21 +148,29 @@ def test_a_confusion_matrix_is_drawn_with_its_names():
 
 
 def test_the_class_table_counts_the_classes_of_each_mean():
-    confusion = np.array([[8, 2, 0], [1, 9, 0], [0, 0, 0]])
-    rows = make_class_rows({}, confusion, ['a', 'b', 'c'], ignore_index=255)
-    assert rows[0]['precision'] == pytest.approx(8 / 9)
-    assert rows[0]['recall'] == pytest.approx(0.8)
-    assert rows[1]['iou'] == pytest.approx(9 / 12)
-    assert rows[-1]['classes']['iou'] == 2
-    assert rows[-1]['iou'] == pytest.approx((8 / 11 + 9 / 12) / 2)
-    assert np.isnan(rows[2]['recall'])
+    confusion, names = np.array([[8, 2, 0], [1, 9, 0], [0, 0, 0]]), ['a', 'b', 'mean']
+    columns = score_classes({}, confusion, names, ignore_index=255)
+    assert columns['precision'][0] == pytest.approx(8 / 9)
+    assert columns['recall'][0] == pytest.approx(0.8)
+    assert columns['iou'][1] == pytest.approx(9 / 12)
+    assert np.isnan(columns['recall'][2])
+    rows = [line.split() for line in format_table(names, columns)]
+    assert rows[0] == ['class', 'share', 'iou', 'dice', 'precision', 'recall']
+    assert rows[-2][2] == f'{(8 / 11 + 9 / 12) / 2:.4f}'
+    assert rows[-1] == ['classes', '3', '2', '2', '2', '2']
 
 
 def test_an_ignored_class_is_in_no_mean():
-    confusion = np.array([[0, 0], [1, 9]])
-    rows = make_class_rows({}, confusion, ['ignored', 'a'], ignore_index=0)
-    assert rows[-1]['classes']['iou'] == rows[-1]['classes']['dice'] == 1
-    assert torch.tensor(rows[0]['precision']).isnan()
+    confusion, names = np.array([[0, 0], [1, 9]]), ['ignored', 'a']
+    columns = score_classes({}, confusion, names, ignore_index=0)
+    assert np.isnan(columns['precision'][0])
+    assert format_table(names, columns)[-1].split() == ['classes', '2', '1', '1', '1', '1']
+
+
+def test_scores_of_classes_by_a_metric_of_yours_are_a_column():
+    scores = {'mf': 0.5, 'f/a': 0.25, 'f/b': 0.75}
+    columns = score_classes(scores, None, ['a', 'b'], ignore_index=255)
+    assert format_table(['a', 'b'], columns)[1:3] == ['a            0.2500', 'b            0.7500']
 
 
 def test_the_footer_of_a_fine_tuned_run_can_be_resumed_as_it_stands(make_args, capsys):

@@ -7,22 +7,23 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from conftest import SIZE
+from conftest import SIZE, train
 
 import eval as evaluation
 from options import get_test_args, get_test_result_dir
 from train import Trainer
 from utils.classes import default_palette, get_class_names, get_palette, name_class
 from utils.files import read_rows
+from utils.report import panel_name
 from utils.viz import (
     IGNORED,
+    MISSING,
     RIGHT,
     WRONG,
+    caption_panels,
     gen_imgs_to_write,
-    join_panels,
     label2rgb,
     mix,
-    panel_name,
     write_img,
 )
 
@@ -89,12 +90,31 @@ def test_per_image_csv_has_a_line_per_image_whose_mean_loss_is_the_loss(run):
     assert np.mean([float(row['loss']) for row in rows]) == pytest.approx(loss, abs=1e-5)
 
 
+def test_a_class_may_be_named_label(make_args, tmp_path):
+    (tmp_path / 'names.txt').write_text('ground\nlabel\ndark\n')
+    run = train(make_args('--epochs', 1, '--class_names', tmp_path / 'names.txt'))
+    lines = (evaluate(run) / 'confusion.csv').read_text().splitlines()
+    assert lines[0] == 'label,ground,label,dark'
+    assert [line.split(',')[0] for line in lines[1:]] == ['ground', 'label', 'dark']
+    assert {line.count(',') for line in lines} == {3}
+
+
 def test_each_evaluation_adds_a_line_to_results_csv(run):
     evaluate(run)
     evaluate(run, '--save_prefix', 'again')
     rows = read_rows(run.model_dir / 'results.csv')
     assert [row['prefix'] for row in rows] == ['pref', 'again']
     assert float(rows[0]['miou']) == pytest.approx(run.evaluator.eval()['miou'], abs=1e-6)
+
+
+def test_an_image_without_the_metric_comes_last(run, monkeypatch):
+    def score_some(self, pred, batch, args=None):
+        is_first = batch['name'] == ['100.png']
+        return {} if is_first else {'x': (torch.tensor(1.0), torch.tensor(2.0))}
+
+    monkeypatch.setattr('eval.Evaluator.compute_metrics', score_some)
+    rows = read_rows(evaluate(run, '--save_viz', 5) / 'per_image.csv')
+    assert [row['x'] for row in rows] == ['0.500000'] * 4 + ['']
 
 
 def test_save_viz_writes_the_worst_and_evenly_spaced_images_and_deletes_none(run):
@@ -158,10 +178,33 @@ def test_label2rgb_has_a_default_palette():
     assert np.array_equal(label2rgb([[0, 7]]), default_palette()[[[0, 7]]])
 
 
-def test_joined_panels_stand_side_by_side_with_white_between():
-    imgs = {name: np.full((3, 2, 3), value, np.uint8) for name, value in (('a', 1), ('b', 2))}
-    joined = join_panels(imgs, gap=1)
-    assert joined[0, :, 0].tolist() == [1, 1, 255, 2, 2]
+def test_panels_stand_side_by_side_with_white_between_and_text_above():
+    imgs = {'a': np.full((3, 20, 3), 1, np.uint8), 'b': np.full((5, 20, 3), 2, np.uint8)}
+    panels = caption_panels(imgs, '')
+    assert panels.shape == (2 * 18 + 5, 2 * (20 + 4), 3)
+    assert panels[36, [0, 19, 20, 23, 24], 0].tolist() == [1, 1, 255, 255, 2]
+    assert panels[-1, [0, 24], 0].tolist() == [255, 2]  # the lower one ends in white
+
+
+def draw_depth(label, ignore_index=255):
+    """The pictures of a map of numbers, for a prediction of zeros."""
+    batch = {'img': torch.zeros(1, 3, *label.shape, dtype=torch.uint8), 'label': label[None]}
+    return gen_imgs_to_write(
+        torch.zeros(1, 1, *label.shape), batch, make_namespace(ignore_index=ignore_index)
+    )
+
+
+@pytest.mark.filterwarnings('error')
+def test_numbers_that_are_ignored_are_black_and_no_errors():
+    depth = torch.tensor([[1.0, 2.0], [-1.0, torch.nan]])
+    depth = depth.repeat_interleave(120, 0).repeat_interleave(120, 1)
+    imgs = draw_depth(depth, ignore_index=-1)
+    for name in ('label', 'error'):
+        img = imgs[name][::120, ::120]
+        assert np.array_equal(img[1], [MISSING, MISSING])
+        assert img[0].any()
+    assert np.array_equal(imgs['error'], draw_depth(depth.where(depth > 0, torch.nan))['error'])
+    assert not draw_depth(depth * torch.nan)['label'].any()
 
 
 def test_a_classifiers_picture_is_its_image_with_a_caption_below():

@@ -12,7 +12,8 @@ from conftest import train
 
 import eval as evaluation
 from options import get_test_args
-from utils.html_report import write_html
+from utils.html_report import quote_path, read_curves, write_page
+from utils.report import TEMPLATE, get_rank
 
 CLASSES = ['road', 'car', 'tree']
 HOSTILE = '</script><script>alert(1)</script><!-- "\'&'
@@ -26,7 +27,8 @@ COUNTS = {  # of each image: rows label, columns prediction
 
 def make_image(name, counts, **pictures):
     counts = np.array(counts)
-    cells = [(int(r), int(c), int(counts[r, c])) for r, c in np.argwhere(counts)]
+    cells = [[int(r), int(c), int(counts[r, c])] for r, c in np.argwhere(counts)]
+    pictures = {kind: quote_path(path) for kind, path in pictures.items()}
     acc = float(np.trace(counts) / counts.sum())
     scores = {'acc': acc, 'loss': 1 - acc, 'iou/tree': math.nan}
     return {'name': f'{name}.jpg', 'scores': scores, 'cells': cells, 'pictures': pictures}
@@ -44,8 +46,13 @@ def make_report(**changes):
     curves[1] |= {'val/loss': '0.7', 'train/iou/car': '0.5', 'speed/seconds': '3', 'lr': '0.1'}
     report = {'title': 'demo', 'facts': {'images': '4'}, 'scores': {'loss': 0.2, 'acc': 0.875}}
     report |= {'drift': ['code: unchanged'], 'command': 'python eval.py', 'options': {'lr': '1'}}
-    report |= {'classes': classes, 'confusion': confusion, 'images': images, 'curves': curves}
+    report |= {'classes': classes, 'confusion': confusion, 'images': images}
+    report |= {'main_score': 'acc', 'curves': read_curves(curves)}
     return report | {'lower_is_better': ['loss']} | changes
+
+
+def write_html(path, report):
+    write_page(path, TEMPLATE, report)
 
 
 def read_data(path):
@@ -58,10 +65,10 @@ def read_data(path):
 def test_the_page_holds_all_of_the_report_and_leaves_no_place_unfilled(tmp_path):
     write_html(tmp_path / 'report.html', make_report())
     data = read_data(tmp_path / 'report.html')
-    assert data['score_names'] == ['acc', 'loss', 'iou/tree']
     image = data['images'][1]
-    assert (image['name'], image['cells']) == ('b.jpg', [0, 0, 80, 0, 1, 40, 1, 1, 30])
-    assert image['scores'] == [0.733333, 0.266667, None]  # nan is no JSON
+    assert (image['name'], image['cells']) == ('b.jpg', [[0, 0, 80], [0, 1, 40], [1, 1, 30]])
+    scores = {'acc': 0.733333, 'loss': 0.266667, 'iou/tree': None}  # nan is no JSON
+    assert image['scores'] == scores
     assert image['pictures']['img'] == 'panels/b%20%23img.png'
     for name in ('title', 'facts', 'scores', 'drift', 'command', 'options', 'confusion'):
         assert data[name] == make_report()[name]
@@ -91,10 +98,8 @@ def test_names_that_are_no_text_are_written(tmp_path):
     image = make_image('b', COUNTS['b'], img=odd) | {'name': odd}
     write_html(tmp_path / 'report.html', make_report(images=[image]))
     data = read_data(tmp_path / 'report.html')
-    assert data['images'][0] == image | {
-        'scores': [0.733333, 0.266667, None], 'cells': [0, 0, 80, 0, 1, 40, 1, 1, 30],
-        'pictures': {'img': 'b%FF.png'},
-    }  # fmt: skip
+    assert data['images'][0]['name'] == odd
+    assert data['images'][0]['pictures'] == {'img': 'b%FF.png'}
 
 
 def make_large():
@@ -112,23 +117,28 @@ def test_5000_images_take_less_than_8_megabytes(tmp_path):
 
 
 def test_an_evaluation_writes_its_page_with_its_pictures_beside_it(make_args):
-    run = train(make_args('--epochs', 2))
+    run = train(make_args('--epochs', 2, '--loss', 'ce_dice'))
     path = run.model_dir / 'best.pth'
     argv = ['--load_model_path', str(path), '--save_viz', '1']
     evaluation.main(*get_test_args(argv))
     page = next(path.with_suffix('').rglob('report.html'))
     data = read_data(page)
     assert data['scores']['miou'] == pytest.approx(run.evaluator.eval()['miou'], rel=1e-5)
+    assert data['lower_is_better'] == ['loss', 'loss_ce', 'loss_dice']
+    assert data['main_score'] == 'miou'
     assert [row['class'] for row in data['classes']] == ['0', '1', '2']
     assert data['curves']['epoch'] == [1, 2]
     assert data['options']['batch_size'] == str(run.args.batch_size)
-    counts = [
-        image['cells'][i] for image in data['images'] for i in range(2, len(image['cells']), 3)
-    ]
+    counts = [count for image in data['images'] for _, _, count in image['cells']]
     assert sum(counts) == sum(map(sum, data['confusion']))
     pictures = [image['pictures'] for image in data['images'] if image['pictures']]
     assert {'img', 'pred', 'label', 'error'} == set(pictures[0])
     assert all((page.parent / name).exists() for names in pictures for name in names.values())
+
+
+def test_images_are_ordered_by_the_first_metric_whichever_way_it_goes():
+    assert get_rank({'loss': 0.5, 'loss_ce': 0.5, 'l1': 2.0, 'acc': 0.1}) == 'l1'
+    assert get_rank({'loss': 0.5, 'loss_ce': 0.5}) == 'loss'
 
 
 @pytest.fixture(scope='module')
@@ -202,6 +212,35 @@ def test_images_are_sorted_and_filtered_by_scores_classes_and_names(browser, tmp
     assert read_text(browser, '#classes td') == 'car'
     assert read_text(browser, '#classes tfoot') == 'mean of 2 of 3 classes0.7500'
     assert browser.read_errors() == []
+
+
+@needs_browser
+@pytest.mark.slow
+def test_a_bar_shows_the_images_that_lie_on_its_edge(browser, tmp_path):
+    counts = [[7, 3, 0], [0, 0, 0], [0, 0, 0]]
+    images = [make_image(str(i), counts) | {'scores': {'acc': i / 10}} for i in range(11)]
+    open_report(browser, tmp_path, images=images, classes=[], confusion=None)
+    bars = browser.run("document.querySelectorAll('#histogram .bin').length")
+    shown = []
+    for i in range(bars):
+        bar = f"document.querySelectorAll('#histogram .bin')[{i}]"
+        click = "dispatchEvent(new MouseEvent('click', {bubbles: true}))"
+        said = browser.run(f"{bar}.getAttribute('aria-label')")
+        browser.run(f'{bar}.{click}')
+        shown.append(browser.run("document.querySelectorAll('#rows tbody tr').length"))
+        assert f': {shown[-1]} images' in said
+        browser.run(f"document.querySelectorAll('#histogram .bin')[{i}].{click}")
+    assert sum(shown) == 11
+
+
+@needs_browser
+@pytest.mark.slow
+def test_a_regression_is_headlined_by_its_metric(browser, tmp_path):
+    images = [make_image(n, COUNTS[n]) | {'scores': {'loss': 0.5, 'l1': 2.0}} for n in 'ab']
+    open_report(browser, tmp_path, images=images, scores={'loss': 0.5, 'l1': 2.0}, classes=[],
+                confusion=None, main_score='l1', lower_is_better=['loss', 'l1'])  # fmt: skip
+    assert read_text(browser, '#scores dt') == 'l1'
+    assert browser.run("document.getElementById('sort').value") == 'score 1'
 
 
 @needs_browser

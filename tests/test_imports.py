@@ -58,7 +58,7 @@ def test_a_leaf_imports_leaves_only():
             assert all(get_layer(module) == len(LAYERS) for module in get_imports(path)), path
 
 
-@pytest.mark.parametrize('script', ['train.py', 'eval.py'])
+@pytest.mark.parametrize('script', ['train.py', 'eval.py', 'predict.py', 'export.py'])
 def test_help_needs_no_torch(script):
     process = run_python('-X', 'importtime', script, '--help')
     assert process.returncode == 0

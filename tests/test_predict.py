@@ -110,6 +110,16 @@ def test_files_directories_globs_and_lists_are_found(folder, tmp_path):
     assert set(find_images([str(folder / 'a.png')] * 2).values()) == {'a'}
 
 
+def test_paths_of_a_list_may_contain_spaces(folder, tmp_path):
+    for name in ('my photo.png', 'a  b.png'):
+        (folder / name).write_bytes((folder / 'a.png').read_bytes())
+    lines = ['images/my photo.png', 'images/a.png labels/a.png', 'images/a  b.png', 'no such.png']
+    (tmp_path / 'list.txt').write_text('\n'.join(lines))
+    found = find_images([str(tmp_path / 'list.txt')])
+    names = ['images/my photo.png', 'images/a.png', 'images/a  b.png', 'no such.png']
+    assert list(found) == [tmp_path / name for name in names]
+
+
 def test_no_prediction_is_written_outside_the_output_directory(folder, tmp_path):
     (tmp_path / 'lists').mkdir()
     (tmp_path / 'lists' / 'list.txt').write_text(f'../images/a.png\n{folder}/deep/b.png\n')
@@ -138,9 +148,9 @@ def test_tiles_give_what_the_whole_image_gives_where_the_network_sees_no_farther
     net = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.ReLU(), nn.Conv2d(4, 2, 3, padding=1))
     img = torch.rand(1, 3, *size)
     with torch.no_grad():
-        tiled = predict_tiles(net, img, 32, 16)  # 4 pixels are not used, the network sees 2
+        tiled = predict_tiles(net, img, 32, 4)  # 2 pixels are not used, the network sees 2
         assert torch.allclose(tiled, net(img), atol=1e-6)
-        near = predict_tiles(net, img, 32, 4)  # 1 pixel is not used
+        near = predict_tiles(net, img, 32, 2)  # 1 pixel is not used
         assert size == (33, 40) or not torch.allclose(near, net(img), atol=1e-6)
 
 

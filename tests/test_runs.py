@@ -4,6 +4,7 @@ import csv
 import json
 import math
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -248,17 +249,61 @@ def test_show_tells_how_a_run_was_made_and_why_it_failed(runs):
     assert '--momentum' not in text  # a default
 
 
-def test_a_run_is_found_by_path_and_by_the_beginning_of_its_name(runs):
+def test_a_run_is_found_by_name_and_path(runs):
     assert ask(runs, 'show', runs / 'net_b') == ask(runs, 'show', 'net_b')
     write_run(runs, 'net_e', directory=str(runs))
     command = ask(runs, 'cmd', 'net_e')
     assert f'cd {runs} && ' in command
     assert 'python net_e/code/train.py @net_e/args.txt' in command
-    assert 'net_a_seed0, net_a_seed1' in ask(runs, 'show', 'net_a', code=2)
-    assert 'names none of the runs' in ask(runs, 'show', 'nope', code=2)
-    assert 'names none of the runs' in ask(runs, 'show', '/nowhere/at/all', code=2)
+    assert "did you mean 'net_a_seed0'?" in ask(runs, 'show', 'net_a_sed0', code=2)
+    for name in ('nope', '/nowhere/at/all'):
+        assert f"no run '{name}'" in ask(runs, 'show', name, code=2)
     assert "'nope'" in ask(runs, 'best', '--metric', 'nope', code=2)
     assert "'lrr'" in ask(runs, 'best', '--group_by', 'lrr', code=2)
+
+
+@pytest.mark.parametrize('words', [['shwo', 'net_b'], ['diff', 'net_b'], ['list', '--cvs']])
+def test_a_wrong_command_line_is_one_line(runs, words):
+    assert ask(runs, *words, code=2).count('\n') == 1
+
+
+DAMAGED = {
+    'best': {'epoch': 1, 'score': 'high', 'scores': {'miou': 'high'}}, 'start': 5, 'args': [1],
+    'lower_is_better': [[]], 'data': {'val': 'val.txt'}, 'epoch': '3', 'earlier': [5],
+    'git': 'main',
+}  # fmt: skip
+
+
+@pytest.mark.parametrize('name', DAMAGED)
+def test_a_value_of_another_type_marks_its_run_and_hides_no_other(runs, name):
+    write_run(runs, 'odd', **{name: DAMAGED[name]})
+    line = find_line(ask(runs, 'list').splitlines(), 'odd ')
+    assert re.search(r'unreadable: \w+: expected \w+, got ', line)
+    assert ask(runs, 'best', '--csv').count('\n') == 3
+    ask(runs, 'html')
+    ask(runs, 'show', 'odd')
+    ask(runs, 'diff', 'odd', 'net_b')
+
+
+def test_a_run_of_an_older_version_is_grouped_with_one_that_has_more_options(tmp_path):
+    write_run(tmp_path, 'new', 0.5)
+    path = write_run(tmp_path, 'old', 0.7, seed=1)
+    record = json.loads((path / 'run.json').read_text())
+    del record['args']['accum'], record['args']['ema'], record['data'], record['lower_is_better']
+    record['data'] = {'val': {'list': 'val.txt', 'samples': 5, 'sha256': 'ab'}}
+    (path / 'run.json').write_text(json.dumps(record))
+    for names in (['new', 'old'], ['old', 'new']):
+        assert 'accum' in ask(tmp_path, 'diff', *names)
+    (row,) = csv.DictReader(ask(tmp_path, 'best', '--csv').splitlines())
+    assert (row['mean'], row['notes']) == ('0.6000', '')
+
+
+def test_the_parts_of_a_loss_are_better_when_lower(tmp_path):
+    for seed, loss in enumerate((0.5, 0.3)):
+        best = {'epoch': 1, 'score': 0.5, 'scores': {'miou': 0.5, 'loss_ce': loss}}
+        write_run(tmp_path, f'a{seed}', seed=seed, best=best, lower_is_better=['loss'])
+    (row,) = csv.DictReader(ask(tmp_path, 'best', '--metric', 'loss_ce', '--csv').splitlines())
+    assert (row['best'], row['run']) == ('0.3000', 'a1')
 
 
 def test_a_run_without_a_score_is_counted_and_not_averaged(runs):

@@ -1,12 +1,10 @@
 """Charts drawn with OpenCV: the curves of a run, and a confusion matrix. (H,W,3) uint8 RGB."""
 
-import math
-
 import cv2
 import numpy as np
 
 from metrics import is_lower_better
-from utils.scores import get_headline
+from utils.html_report import read_curves
 from utils.viz import write_text
 
 SIZE = 260, 380  # H, W of a chart
@@ -22,30 +20,26 @@ def draw_curves(rows):
 
     The best validated epoch of each score is marked.
     """
-    names = [n for split in ('val/', 'train/') for n in get_headline(rows[0], split)]
-    charts = [draw_score(rows, name) for name in dict.fromkeys(names)]
-    charts.append(draw_chart('lr', {'lr': read_points(rows, 'lr')}))
+    curves = read_curves(rows)
+    names = sorted(curves, key=lambda name: not name.startswith('val/'))
+    charts = []
+    for title in dict.fromkeys(name.partition('/')[2] for name in names if '/' in name):
+        lines = {split: list_points(curves, f'{split}/{title}') for split in ('train', 'val')}
+        charts.append(draw_chart(title, lines))
+    charts.append(draw_chart('lr', {'lr': list_points(curves, 'lr')}))
     charts += [np.full_like(charts[0], 255)] * (-len(charts) % COLUMNS)
     lines = [np.hstack(charts[i : i + COLUMNS]) for i in range(0, len(charts), COLUMNS)]
     return np.vstack(lines)
 
 
-def draw_score(rows, name):
-    """A chart of one score, with its best validated epoch."""
-    lines = {split: read_points(rows, f'{split}/{name}') for split in ('train', 'val')}
-    choose_best = min if is_lower_better(name) else max
-    best = choose_best(lines['val'], key=lambda point: point[1], default=None)
-    return draw_chart(name, {split: points for split, points in lines.items() if points}, best)
+def list_points(curves, name):
+    """[(epoch, value)] of a curve, without gaps."""
+    values = curves.get(name, [])
+    return [(x, y) for x, y in zip(curves.get('epoch', []), values, strict=False) if y is not None]
 
 
-def read_points(rows, name):
-    """[(epoch, value)] of a column of log.csv, without gaps."""
-    points = [(int(row['epoch']), float(row.get(name) or 'nan')) for row in rows]
-    return [point for point in points if math.isfinite(point[1])]
-
-
-def draw_chart(title, lines, best=None):
-    """A chart of {name: [(x, y)]}, with a ring around the point `best`."""
+def draw_chart(title, lines):
+    """A chart of {name: [(x, y)]}, with a ring around the best point of 'val'."""
     img = np.full((*SIZE, 3), 255, np.uint8)
     points = [point for line in lines.values() for point in line] or [(1, 0.0)]
     low, high = np.min(points, axis=0), np.max(points, axis=0)
@@ -64,33 +58,35 @@ def draw_chart(title, lines, best=None):
         write_text(img, f'{y:.3g}', (6, start[1] + 4))
     for x in (low[0], high[0]):
         write_text(img, f'{x:.0f}', (place((x, low[1]))[0] - 6, SIZE[0] - 10))
+    lines = {name: line for name, line in lines.items() if line}
     for i, (name, line) in enumerate(lines.items()):
         path = np.array([place(point) for point in line]).reshape(-1, 1, 2)
         cv2.polylines(img, [path], False, COLORS[name], 2, cv2.LINE_AA)
         write_text(img, name, (SIZE[1] - 50 * (len(lines) - i) - 10, 20), COLORS[name])
-    write_text(img, f'{title}  best {best[1]:.4g} in epoch {best[0]}' if best else title, (10, 20))
-    if best:
+    if 'val' in lines:
+        choose_best = min if is_lower_better(title) else max
+        best = choose_best(lines['val'], key=lambda point: point[1])
         cv2.circle(img, place(best), 5, COLORS['val'], 2, cv2.LINE_AA)
+        title = f'{title}  best {best[1]:.4g} in epoch {best[0]:.0f}'
+    write_text(img, title, (10, 20))
     return img
 
 
 def draw_confusion(counts, names):
     """A picture of (C,C) counts, rows: label, columns: prediction: the percent of each row."""
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    cell = max(2, min(34, MAX_CONFUSION // len(names)))  # pixels; the text needs 20
-    left = 12 + 8 * max(map(len, names)) if cell >= 20 else 0
-    img = np.full((left + cell * len(names), left + cell * len(names), 3), 255, np.uint8)
+    cell = max(2, min(34, MAX_CONFUSION // len(names)))  # pixels
     blue = 255 - shares[..., None] * (255 - np.array([30, 90, 170]))
-    cells = np.kron(blue, np.ones((cell, cell, 1))).reshape(*img[left:, left:].shape)
-    img[left:, left:] = cells.astype(np.uint8)
-    for row, name in enumerate(names if left else []):
-        y = left + row * cell
-        write_text(img, name, (4, y + cell // 2 + 4))
-        column = np.full((cell, left, 3), 255, np.uint8)  # turned: the names of the columns
-        write_text(column, name, (4, cell // 2 + 4))
-        img[:left, y : y + cell] = np.rot90(column)
-        for i, share in enumerate(shares[row]):
-            ink = (255, 255, 255) if share > 0.5 else (60, 60, 60)
-            text = f'{share * 100:.0f}' if share >= 0.005 else ''
-            write_text(img, text, (left + i * cell + cell // 2 - 11, y + cell // 2 + 4), ink)
-    return img
+    img = np.kron(blue, np.ones((cell, cell, 1))).astype(np.uint8)
+    if cell < 20:  # no room for text
+        return img
+    for row, column in np.argwhere(shares >= 0.005).tolist():
+        ink = (255, 255, 255) if shares[row, column] > 0.5 else (60, 60, 60)
+        place = column * cell + cell // 2 - 11, row * cell + cell // 2 + 4
+        write_text(img, f'{shares[row, column] * 100:.0f}', place, ink)
+    width = 12 + 8 * max(map(len, names))
+    labels = np.full((len(img), width, 3), 255, np.uint8)
+    for row, name in enumerate(names):
+        write_text(labels, name, (4, row * cell + cell // 2 + 4))
+    corner = np.full((width, width, 3), 255, np.uint8)
+    return np.vstack([np.hstack([corner, np.rot90(labels)]), np.hstack([labels, img])])

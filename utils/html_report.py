@@ -1,47 +1,24 @@
-"""Writes report.html: an evaluation's scores, classes, images and curves as one page to look at."""
+"""Pages that work without network: a template, what the pages share, and data as JSON."""
 
+import csv
 import json
 import math
 import os
 from pathlib import Path
 from urllib.parse import quote
 
-from utils.files import replace_file
+from utils.files import read_rows, replace_file
 
 HERE = Path(__file__).parent
 PARTS = ('page.css', 'page.js')  # what the pages share; a template says {{page.css}}
 
 
-def write_html(path, report):
-    """Writes the page of an evaluation; its pictures are files beside it, all else is inside.
-
-    report = {
-        'title': str, 'command': str, 'facts': {name: text}, 'options': {name: text},
-        'scores': {name: float}, 'lower_is_better': [name], 'drift': [line],
-        'classes': [{'class': name, 'color': (R,G,B), 'share': of the labeled pixels,
-                     'iou': float or None, ...}],           [] for a task without classes
-        'confusion': (C,C) lists of counts, rows: label, columns: prediction; or None,
-        'images': [{'name': str, 'scores': {name: float or None},
-                    'cells': [(row, column, count)] of its confusion that are not 0,
-                    'pictures': {'img': path from the page, 'pred': ..., ...} or {}}],
-        'curves': the rows of log.csv,
-    }
-    A score that is nan is shown as unknown.
-    """
-    names = list(dict.fromkeys(name for image in report['images'] for name in image['scores']))
-    images = [pack_image(image, names) for image in report['images']]
-    packed = {'score_names': names, 'images': images, 'curves': read_curves(report['curves'])}
-    write_page(path, HERE / 'report.html', report | packed)
-
-
-def pack_image(image, names):
-    """An image of the report for the page, with its scores in the order of `names`."""
-    return {
-        'name': image['name'],
-        'scores': [image['scores'].get(name) for name in names],
-        'cells': [number for cell in image['cells'] for number in cell],
-        'pictures': {name: quote_path(path) for name, path in image['pictures'].items()},
-    }
+def read_log(path):
+    """The curves of a log.csv; {} if it cannot be read."""
+    try:
+        return read_curves(read_rows(path))
+    except (OSError, csv.Error):
+        return {}
 
 
 def read_curves(rows):
@@ -53,9 +30,9 @@ def read_curves(rows):
 
 
 def to_number(text):
-    """The number that a text contains; None if it is none."""
+    """The finite number that a text contains; None if it is none."""
     try:
-        return float(text)
+        return float(text) if math.isfinite(float(text)) else None
     except (TypeError, ValueError):
         return None
 
@@ -75,17 +52,9 @@ def write_page(path, template, data):
 
 
 def encode_data(data):
-    """JSON that may stand in a <script>: no text in it can end that."""
-    text = json.dumps(round_numbers(data), allow_nan=False, separators=(',', ':'))
+    """JSON that may stand in a <script>: no text in it can end that. Floats have 6 digits; nan and
+    infinity, which JSON lacks, become null.
+    """
+    hooks = {'parse_float': lambda text: float(f'{float(text):.6g}'), 'parse_constant': to_number}
+    text = json.dumps(json.loads(json.dumps(data), **hooks), separators=(',', ':'))
     return text.replace('<', '\\u003c')
-
-
-def round_numbers(value):
-    """The value with 6 digits of every float, and None for nan and infinity, which JSON lacks."""
-    if isinstance(value, dict):
-        return {str(name): round_numbers(part) for name, part in value.items()}
-    if isinstance(value, list | tuple):
-        return [round_numbers(part) for part in value]
-    if isinstance(value, float):
-        return float(f'{value:.6g}') if math.isfinite(value) else None
-    return value

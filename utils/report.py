@@ -1,6 +1,8 @@
 """The files of an evaluation: result.txt, tables, pictures, report.html, a line in results.csv."""
 
+import csv
 import math
+import os
 import shlex
 import sys
 from pathlib import Path
@@ -10,15 +12,16 @@ import torch
 
 from metrics import Scored, holds_classes, is_lower_better
 from utils.charts import draw_confusion
-from utils.class_table import format_table, make_class_rows
 from utils.classes import get_class_names, get_palette, name_class
-from utils.files import append_row, read_rows, write_rows
-from utils.html_report import write_html
+from utils.files import append_row, replace_file, write_rows
+from utils.html_report import quote_path, read_log, write_page
 from utils.model_cost import describe_model, measure_latency
-from utils.scores import get_headline
+from utils.scores import format_table, get_headline, score_classes
 from utils.torch_utils import describe_device, repeatable_kernels, seed_step
 from utils.tracking.run_dir import RunDir, get_time
-from utils.viz import caption_panels, find_classes, gen_imgs_to_write, panel_name, write_img
+from utils.viz import caption_panels, find_classes, gen_imgs_to_write, write_img
+
+TEMPLATE = Path(__file__).with_name('report.html')
 
 
 class Report:
@@ -27,47 +30,49 @@ class Report:
     def __init__(self, args, result_dir, evaluator, checkpoint):
         self.args, self.result_dir = args, Path(result_dir)
         self.evaluator, self.checkpoint = evaluator, checkpoint
-        self.names, self.images = get_class_names(args), []
-        self.stems = set()  # of the pictures' names
+        self.names = get_class_names(args)
+        self.images = []  # dicts for report.html, see _fill_page
         self.confusion = None  # (C,C) counts, rows: label, columns: prediction
         self.result_dir.mkdir(parents=True, exist_ok=True)
 
     def add_image(self, pred, batch, scores):
         """Adds the next image, a batch of one, with its scores."""
-        name, counts = batch['name'][0], self._count_classes(pred, batch)
-        image = {'i': len(self.images), 'name': name, 'scores': scores}
-        image |= {'cells': list_cells(counts), 'classes': {}, 'pictures': {}}
-        if counts is not None and batch['label'].ndim == 1:  # the image has one class
-            pair = {'label': int(batch['label'][0]), 'pred': int(find_classes(pred[0]))}
-            image['classes'] = {key: name_class(i, self.names) for key, i in pair.items()}
+        image = {'name': batch['name'][0], 'scores': scores, 'pictures': {}}
+        image |= {'cells': [], 'classes': {}}
+        if holds_classes(pred, batch):
+            counts = Scored(pred, batch, self.args).confusion.cpu().numpy()
+            self.confusion = counts if self.confusion is None else self.confusion + counts
+            cells = np.nonzero(counts)
+            image['cells'] = np.column_stack([*cells, counts[cells]]).tolist()
+            if batch['label'].ndim == 1:  # the image has one class
+                pair = {'label': int(batch['label'][0]), 'pred': int(find_classes(pred[0]))}
+                image['classes'] = {k: name_class(i, self.names) for k, i in pair.items()}
         self.images.append(image)
-
-    def _count_classes(self, pred, batch):
-        """Adds an image's (C,C) counts to the confusion; None for a task without classes."""
-        if not holds_classes(pred, batch):
-            return None
-        counts = Scored(pred, batch, self.args).confusion.cpu().numpy()
-        self.confusion = counts if self.confusion is None else self.confusion + counts
-        return counts
 
     def write(self, scores, drift):
         """Writes the files; `drift` is what changed since training. Returns the lines to print
         about it.
         """
         comparison, _ = drift.compare_scores(scores)
-        headline, facts = get_headline(scores), self._list_facts()
-        classes = make_class_rows(scores, self.confusion, self.names, self.args.ignore_index)
-        numbers = {name: f'{value:.4f}' for name, value in headline.items()}
-        tables = [[f'{k:<11} {v}' for k, v in table.items()] for table in (facts, numbers)]
-        lines = [*drift.describe(), *comparison]
-        parts = tables[0], lines, tables[1], format_table(classes)
+        lines, facts = [*drift.describe(), *comparison], self._list_facts()
+        headline = get_headline(scores)
+        classes = score_classes(scores, self.confusion, self.names, self.args.ignore_index)
+        parts = [
+            [f'{name:<11} {fact}' for name, fact in facts.items()],
+            lines,
+            [f'{name:<11} {score:.4f}' for name, score in headline.items()],
+            format_table(self.names, classes) if classes else [],
+        ]
         text = '\n'.join(''.join(f'{line}\n' for line in part) for part in parts)
         (self.result_dir / 'result.txt').write_text(text, encoding='utf-8')
-        order = sorted(self.images, key=lambda image: -get_badness(image['scores']))
+        rank = get_rank(headline)
+        badness = np.array([image['scores'].get(rank, math.nan) for image in self.images])
+        badness = badness if is_lower_better(rank) else -badness
+        order = np.argsort(-badness, kind='stable').tolist()  # without a score comes last
         self._write_tables(order)
-        self._draw_images(order)
-        content = self._gather(facts, headline, classes, lines)
-        write_html(self.result_dir / 'report.html', content)
+        self._draw_images(order, rank)
+        page = self._fill_page(facts, headline, classes, lines, rank)
+        write_page(self.result_dir / 'report.html', TEMPLATE, page)
         self._add_result(headline, drift)
         return comparison
 
@@ -84,68 +89,65 @@ class Report:
             'latency': f'{latency} on {describe_device(self.evaluator.loader.device)}',
         }
 
-    def _draw_images(self, order):
-        """Draws the worst images and evenly spaced ones; pictures of others that are there stay."""
-        number = self.args.save_viz
-        even = np.linspace(0, len(self.images) - 1, number).round().astype(int).tolist()
-        for i in sorted({image['i'] for image in order[:number]} | set(even)):
-            self.images[i]['pictures'] = self._draw_image(self.images[i])
-
-    @torch.no_grad()
-    @repeatable_kernels()
-    def _draw_image(self, image):
-        """Writes an image's panel and, for report.html, its single pictures: {name: path}."""
-        batch = self.evaluator.loader.read_one(image['i'])
-        seed_step(self.args.seed, image['i'])  # for a model that is stochastic at evaluation
-        imgs = gen_imgs_to_write(self.evaluator.step(batch), batch, self.args)
-        rank = get_rank(image['scores'])
-        caption = f'{image["name"]} | {rank} {image["scores"][rank]:.4f}'
-        stem = panel_name(image['name'])
-        stem = f'{stem}_{image["i"]}' if stem in self.stems else stem  # a/1.png and a_1.png
-        self.stems.add(stem)
-        self._write_img(f'panels/{stem}.png', caption_panels(imgs, caption))
-        paths = {name: f'pictures/{stem}_{name}.jpg' for name in imgs if name != 'legend'}
-        for name, path in paths.items():
-            self._write_img(path, imgs[name])
-        return paths
-
-    def _write_img(self, path, img):
-        (self.result_dir / path).parent.mkdir(exist_ok=True)
-        write_img(self.result_dir / path, img)
-
     def _write_tables(self, order):
         """per_image.csv, worst first; confusion.csv and its picture."""
-        rows = [
-            {'image': image['name']} | image['classes'] | format_row(image['scores'])
-            for image in order
-        ]
+        images = [self.images[i] for i in order]
+        rows = [{'image': x['name']} | x['classes'] | format_row(x['scores']) for x in images]
         write_rows(self.result_dir / 'per_image.csv', rows)
         if self.confusion is None:
             return
-        rows = [dict(zip(self.names, row, strict=True)) for row in self.confusion.tolist()]
-        rows = [{'label': name} | row for name, row in zip(self.names, rows, strict=True)]
-        write_rows(self.result_dir / 'confusion.csv', rows)
-        self._write_img('confusion.png', draw_confusion(self.confusion, self.names))
+        with replace_file(self.result_dir / 'confusion.csv') as file:
+            table = csv.writer(file)
+            table.writerow(['label', *self.names])  # no dicts: a class may be named label
+            table.writerows([n, *r] for n, r in zip(self.names, self.confusion, strict=True))
+        write_img(self.result_dir / 'confusion.png', draw_confusion(self.confusion, self.names))
 
-    def _gather(self, facts, headline, classes, lines):
-        """What report.html shows."""
-        run, stored = RunDir(Path(self.args.load_model_path).parent), self.checkpoint
-        palette = get_palette(self.args).tolist()
-        for i, row in enumerate(classes[: len(self.names)]):
-            row['color'] = palette[i]
-        images = [image | {'scores': get_headline(image['scores'])} for image in self.images]
+    @torch.no_grad()
+    @repeatable_kernels()
+    def _draw_images(self, order, rank):
+        """Writes a panel and, for report.html, single pictures of the worst images and of evenly
+        spaced ones; pictures of others that are there stay.
+        """
+        number, stems = self.args.save_viz, set()
+        even = np.linspace(0, len(self.images) - 1, number).round().astype(int).tolist()
+        for i in sorted({*order[:number], *even}):
+            image, batch = self.images[i], self.evaluator.loader.read_one(i)
+            seed_step(self.args.seed, i)  # for a model that is stochastic at evaluation
+            imgs = gen_imgs_to_write(self.evaluator.step(batch), batch, self.args)
+            stem = panel_name(image['name'])
+            stem = f'{stem}_{i}' if stem in stems else stem  # a/1.png and a_1.png
+            stems.add(stem)
+            caption = f'{image["name"]} | {rank} {image["scores"].get(rank, math.nan):.4f}'
+            paths = {name: f'pictures/{stem}_{name}.jpg' for name in imgs if name != 'legend'}
+            image['pictures'] = {name: quote_path(path) for name, path in paths.items()}
+            panel = {f'panels/{stem}.png': caption_panels(imgs, caption)}
+            for path, img in (panel | {paths[name]: imgs[name] for name in paths}).items():
+                (self.result_dir / path).parent.mkdir(exist_ok=True)
+                write_img(self.result_dir / path, img)
+
+    def _fill_page(self, facts, headline, classes, lines, rank):
+        """What report.html shows. Of an image: its name, {score: number}, the cells of its
+        confusion that are not 0 as [row, column, count], and {picture: path from the page}.
+        """
+        palette, stored = get_palette(self.args).tolist(), self.checkpoint
+        rows = [
+            {'class': name, 'color': palette[i]} | {k: float(v[i]) for k, v in classes.items()}
+            for i, name in enumerate(self.names)
+        ]
+        run = RunDir(Path(self.args.load_model_path).parent)
         return {
             'title': f'{self.args.load_model_path} on {self.args.val_list}',
             'facts': facts,
             'scores': headline,
+            'main_score': rank,
+            'lower_is_better': [name for name in headline if is_lower_better(name)],
             'drift': lines,
             'command': (stored.get('provenance') or {}).get('command', ''),
             'options': {k: str(v) for k, v in stored.get('args', {}).items()},
-            'classes': classes[: len(self.names)],
+            'classes': rows if classes else [],
             'confusion': None if self.confusion is None else self.confusion.tolist(),
-            'images': images,
-            'curves': read_rows(run.log),
-            'lower_is_better': [name for name in headline if is_lower_better(name)],
+            'images': [x | {'scores': get_headline(x['scores'])} for x in self.images],
+            'curves': read_log(run.log),
         }
 
     def _add_result(self, headline, drift):
@@ -168,20 +170,10 @@ def format_row(scores):
 
 def get_rank(scores):
     """The name of the score that images are ordered by: the first metric's, or the loss."""
-    own = [name for name in get_headline(scores) if not name.startswith('loss')]
-    return [*own, 'loss'][0]
+    return next((name for name in scores if not name.startswith('loss')), 'loss')
 
 
-def get_badness(scores):
-    """A number that is higher the worse an image's score is; lowest without a score."""
-    score = scores[get_rank(scores)]
-    sign = 1 if is_lower_better(get_rank(scores)) else -1
-    return -math.inf if math.isnan(score) else sign * score
-
-
-def list_cells(counts):
-    """[[label, prediction, count]] of the cells of (C,C) counts that are not 0; [] for None."""
-    if counts is None:
-        return []
-    rows, columns = np.nonzero(counts)
-    return np.stack([rows, columns, counts[rows, columns]], axis=1).tolist()
+def panel_name(name):
+    """The name of a sample's panel without suffix, from its whole name: 'a/1.jpg' -> 'a_1'."""
+    stem = '_'.join(part for part in Path(name).with_suffix('').parts if part not in '/..')
+    return os.fsencode(stem)[-180:].decode(errors='ignore')  # file names have at most 255 bytes

@@ -1,6 +1,6 @@
 """A checkpoint as a file that runs without this project: torch.export, or ONNX.
 
-python export.py --load_model_path X [--format pt2 onnx] [--img_size H W | --dynamic]
+python export.py --load_model_path X [--format pt2 onnx] [--size H W | --dynamic]
 
 The file takes uint8 RGB images (N,3,H,W) and returns the model's output (N,C,...), maps at the size
 of the image. It contains facts about the model as JSON:
@@ -13,13 +13,14 @@ of the image. It contains facts about the model as JSON:
 import itertools
 import json
 import shlex
-import subprocess
+import statistics
 import sys
 import tempfile
 from importlib.util import find_spec
 from pathlib import Path
 
 from options import get_test_args, parse_common_args
+from utils.arg_types import positive_int
 
 
 def parse_export_args(parser):
@@ -27,6 +28,8 @@ def parse_export_args(parser):
     parse_common_args(parser)
     add = parser.add_argument_group('export').add_argument
     add('--format', nargs='+', choices=['pt2', 'onnx'], default=['pt2'], help='file formats')
+    size = 'input size (default: --img_size)'
+    add('--size', type=positive_int, nargs=2, metavar=('H', 'W'), help=size)
     add('--dynamic', action='store_true', help='accept any number of images of any size')
     add('--output_dir', default='', help="default: the checkpoint's directory")
     return parser
@@ -36,7 +39,6 @@ if __name__ == '__main__':
     # Before the rest is imported: --help answers at once.
     ARGS, CHECKPOINT = get_test_args(None, parse_export_args, 'Export a checkpoint.')
 
-import numpy as np
 import torch
 from torch import nn
 
@@ -44,30 +46,14 @@ from data.data_entry import select_eval_loader
 from model.model_entry import forward_batch, select_model
 from utils.classes import get_class_names
 from utils.errors import UserError, one_line, one_line_errors, plural
+from utils.exported_file import TOLERANCE, compare, run_file
 from utils.files import write_bytes
+from utils.model_cost import time_calls
 from utils.tracking.run_dir import get_time
 from utils.tracking.tracker import print_changed_code
 from utils.weights import unwrap
 
 NUM_IMAGES = 4  # that the file and the checkpoint are compared on
-TOLERANCE = 1e-4  # of the largest output: rounding; what is wrong differs by more
-# Runs in a process of its own, outside this project, as a user of the file does.
-RUN = """
-import sys
-import numpy as np
-
-path, inputs, outputs = sys.argv[1:]
-images = list(np.load(inputs).values())
-if path.endswith('.onnx'):
-    import onnxruntime
-    session = onnxruntime.InferenceSession(path)
-    results = [session.run(None, {session.get_inputs()[0].name: img})[0] for img in images]
-else:
-    import torch
-    model = torch.export.load(path).module()
-    results = [model(torch.from_numpy(img)).detach().numpy() for img in images]
-np.savez(outputs, *results)
-"""
 
 
 class Exported(nn.Module):
@@ -83,9 +69,10 @@ class Exported(nn.Module):
 
 
 def load_images(args):
-    """[(1,3,H,W) uint8] real images of the validation list at --img_size; noise if there is no such
-    list.
+    """[(1,3,H,W) uint8] real images of the validation list at the size to export; noise if there is
+    no such list.
     """
+    args.img_size = args.size or args.img_size
     try:
         loader = select_eval_loader(args)
         batches = (loader.dataset[0, i]['img'][None] for i in range(len(loader.dataset)))
@@ -107,7 +94,7 @@ def trace(module, img, args):
     try:
         return torch.export.export(module, (img,), dynamic_shapes=(dims,), strict=False)
     except Exception as error:  # of many kinds: what the network does cannot be traced
-        hint = '; give --img_size H W instead of --dynamic' if args.dynamic else ''
+        hint = '; give --size H W instead of --dynamic' if args.dynamic else ''
         reason = f'{type(error).__name__}: {one_line(error)[:300]}{hint}'
         raise UserError(f'torch.export cannot trace {args.model_type}: {reason}') from error
 
@@ -123,23 +110,36 @@ def save(program, path, facts):
     onnx.save(path)
 
 
-def run_file(path, images):
-    """The file's output for each of `images`, in a process of its own."""
-    inputs, outputs = path.with_name('inputs.npz'), path.with_name('outputs.npz')
-    np.savez(inputs, *(img.numpy() for img in images))
-    command = [sys.executable, '-c', RUN, path, inputs, outputs]
-    ended = subprocess.run(command, cwd=path.parent, capture_output=True, text=True, check=False)
-    if ended.returncode:
-        reason = ended.stderr.strip().rpartition('\n')[2]
-        raise UserError(f'{path.name} does not run outside this project: {reason[:300]}')
-    return list(np.load(outputs).values())
-
-
-def compare(expected, results):
-    """The largest difference of two lists of outputs, as a share of the largest output."""
-    largest = np.max([np.abs(output).max() for output in expected])  # unlike max, keeps a nan
-    pairs = zip(expected, results, strict=True)
-    return float(np.max([np.abs(a - b).max() for a, b in pairs]) / np.maximum(largest, 1e-9))
+@torch.no_grad()
+def main(args, checkpoint):
+    """Writes a file of each --format, compared with the checkpoint, and says where they are."""
+    check_packages(args.format)
+    args.gpus, args.amp, args.channels_last, args.compile = [], 'off', False, False
+    print_changed_code(checkpoint)
+    module = Exported(unwrap(select_model(args, checkpoint)), args).eval()
+    images = load_images(args)
+    program, checked = trace(module, images[0], args), list(images)
+    if args.dynamic:
+        checked.append(torch.cat([images[0], images[0]], dim=3).repeat(3, 1, 1, 1))
+    expected = [module(img).numpy() for img in checked]
+    latency_ms = statistics.median(time_calls(lambda: module(images[0])))
+    facts = describe(args, checkpoint, program)
+    print(f'input {facts["input"]}, output {tuple(expected[0].shape)} float32')
+    for kind in args.format:
+        with tempfile.TemporaryDirectory() as directory:
+            path = Path(directory) / f'{Path(args.load_model_path).stem}.{kind}'
+            save(program, path, facts)
+            results, file_ms = run_file(path, checked, Path(directory))
+            difference = compare(expected, results)
+            if not difference <= TOLERANCE:
+                line = f'its outputs differ by {difference:.1e} of the largest one'
+                raise UserError(f'{path.name} is not written: {line}, allowed are {TOLERANCE:.0e}')
+            target = Path(args.output_dir or Path(args.load_model_path).parent) / path.name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            write_bytes(target, path.read_bytes())
+        size = f'{target.stat().st_size / 1e6:.1f} MB'
+        same = f'equal to the checkpoint up to {difference:.1e} on {plural(len(images), "image")}'
+        print(f'{target}: {size}, {same}, {file_ms:.1f} ms an image (checkpoint {latency_ms:.1f})')
 
 
 def check_packages(formats):
@@ -169,36 +169,6 @@ def get_input_shape(program):
     name = program.graph_signature.user_inputs[0]
     node = next(node for node in program.graph.nodes if node.name == name)
     return f'({", ".join(map(str, node.meta["val"].shape))})'
-
-
-@torch.no_grad()
-def main(args, checkpoint):
-    """Writes a file of each --format, compared with the checkpoint, and says where they are."""
-    check_packages(args.format)
-    args.gpus, args.amp, args.channels_last, args.compile = [], 'off', False, False
-    print_changed_code(checkpoint)
-    module = Exported(unwrap(select_model(args, checkpoint)), args).eval()
-    images = load_images(args)
-    program, same = trace(module, images[0], args), plural(len(images), 'image')
-    if args.dynamic:
-        images.append(torch.cat([images[0], images[0]], dim=3).repeat(3, 1, 1, 1))
-    expected = [module(img).numpy() for img in images]
-    facts = describe(args, checkpoint, program)
-    print(f'input {facts["input"]}, output {tuple(expected[0].shape)} float32')
-    checkpoint_path = Path(args.load_model_path)
-    for kind in args.format:
-        target = Path(args.output_dir or checkpoint_path.parent) / f'{checkpoint_path.stem}.{kind}'
-        with tempfile.TemporaryDirectory() as directory:
-            path = Path(directory) / target.name
-            save(program, path, facts)
-            difference = compare(expected, run_file(path, images))
-            if not difference <= TOLERANCE:
-                line = f'its outputs differ by {difference:.1e} of the largest one'
-                raise UserError(f'{path.name} is not written: {line}, allowed are {TOLERANCE:.0e}')
-            target.parent.mkdir(parents=True, exist_ok=True)
-            write_bytes(target, path.read_bytes())
-        size = f'{target.stat().st_size / 1e6:.1f} MB'
-        print(f'{target}: {size}, equal to the checkpoint up to {difference:.1e} on {same}')
 
 
 if __name__ == '__main__':

@@ -14,6 +14,7 @@ from torch import nn
 import export
 from options import get_test_args
 from utils.errors import UserError
+from utils.exported_file import compare
 from utils.weights import unwrap
 
 HAS_ONNX = all(find_spec(name) for name in ('onnx', 'onnxruntime', 'onnxscript'))
@@ -72,14 +73,14 @@ def test_a_dynamic_file_takes_any_number_of_images_of_any_size(path):
 
 @pytest.mark.slow
 def test_another_size_may_be_given(path):
-    export_file(path, '--img_size', *SIZE)
+    export_file(path, '--size', *SIZE)
     program = torch.export.load(path.with_suffix('.pt2')).module()
     assert program(torch.zeros(1, 3, *SIZE, dtype=torch.uint8)).shape == (1, 3, *SIZE)
 
 
 def test_a_file_whose_outputs_differ_is_not_written(path, monkeypatch):
-    def run_file(file, images):
-        return [np.full((1, 3, 24, 40), 9.0, np.float32) for _ in images]
+    def run_file(file, images, directory):
+        return [np.full((1, 3, 24, 40), 9.0, np.float32) for _ in images], 1.0
 
     monkeypatch.setattr('export.run_file', run_file)
     with pytest.raises(UserError, match=r'best\.pt2 is not written: .* differ'):
@@ -118,6 +119,7 @@ def test_a_network_that_cannot_be_traced_is_one_line(make_args, tmp_path, monkey
 def test_without_a_validation_list_noise_is_compared(path, toy_val_list, tmp_path, capsys):
     gone = tmp_path / 'gone.txt'
     args, _ = get_test_args(['--load_model_path', str(path), '--val_list', str(gone)])
+    args.size = None
     (img,) = export.load_images(args)
     assert img.shape == (1, 3, 24, 40)
     assert 'gone.txt' in capsys.readouterr().err
@@ -156,4 +158,4 @@ def test_the_command_says_where_the_file_is(trained_clone):
 
 def test_a_nan_in_any_output_is_no_equal_file():
     a = np.ones((1, 2), np.float32)
-    assert np.isnan(export.compare([a, a], [a, a * np.nan]))
+    assert np.isnan(compare([a, a], [a, a * np.nan]))

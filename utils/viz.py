@@ -167,8 +167,12 @@ def write_text(img, text, place, color=(40, 40, 40)):
 
 def write_img(path, img):
     """Replaces a file by an RGB picture, in the format of its suffix."""
-    bgr = cv2.cvtColor(img, cv2.COLOR_RGB2BGR)
-    write_bytes(path, cv2.imencode(Path(path).suffix, bgr)[1].tobytes())
+    write_bytes(path, encode_img(img, Path(path).suffix))
+
+
+def encode_img(img, suffix):
+    """The bytes of a picture file."""
+    return cv2.imencode(suffix, cv2.cvtColor(img, cv2.COLOR_RGB2BGR))[1].tobytes()
 
 
 def write_indices(path, classes, palette):

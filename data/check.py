@@ -3,8 +3,11 @@
 A label's values are counted, an image's size and EXIF orientation are read from its header.
 """
 
+import re
 import sys
 from pathlib import Path
+
+import numpy as np
 
 from data.list_facts import count_list
 from data.list_file import ListFile, count_overlap
@@ -107,6 +110,22 @@ def compare_lists(args, sets, reports):
     return odd
 
 
+def group_errors(errors):
+    """The errors; of those that differ only in names and numbers the first, and which lines have
+    it too.
+    """
+    groups = {}
+    for error in errors:
+        groups.setdefault(re.sub(r'\S*/\S*|\d[\d.]*%?', '', error), []).append(error)
+    for first, *others in groups.values():
+        yield first
+        if others:
+            numbers = np.array([int(re.search(r':(\d+): ', error)[1]) for error in others])
+            runs = np.split(numbers, np.flatnonzero(np.diff(numbers) > 1) + 1)
+            shown = ', '.join(f'{r[0]}-{r[-1]}' if len(r) > 1 else str(r[0]) for r in runs)
+            yield f'    and {plural(len(others), "line")} like it: {shown}'
+
+
 def main(argv=None):
     """Checks lists in full: every bad line, then the classes; returns 1 if anything is bad."""
     from data.data_entry import get_dataset_by_type
@@ -125,9 +144,8 @@ def main(argv=None):
             try:
                 check_classes(args, report)
             except UserError as error:
-                errors.append(error)
-        for error in errors:
-            print(error)
+                errors.append(str(error))
+        print(*group_errors(errors), sep='\n', end='\n' if errors else '')
         num_errors += len(errors)
         if report['sizes']:
             print(describe_list(args, report))

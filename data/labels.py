@@ -94,6 +94,7 @@ def explain_values(found, counts, args):
         zero = ', 0 is something else' if others[0] == 0 else ''
         stored = ' '.join(map(str, range(1, n + 1))) if n <= 20 else f'$(seq {n})'
         ways = f'--label_values {stored} (0 is then ignored) or --num_classes {n + 1}'
+        ways += f', or --ignore_index {n} if that is ignored' if others[0] == 0 else ''
         return f'contains values {others[0]} to {n} {given}: they seem to start at 1{zero}: {ways}'
     wrong = next(value for value in others if not 0 <= value < n)
     share = f'{counts[values.index(wrong)] / counts.sum():.1%}'

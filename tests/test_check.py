@@ -64,6 +64,20 @@ def test_every_bad_line_is_named_with_what_is_wrong_and_exit_code_1(path, capsys
     assert any(line.startswith('list.txt: 4 images') for line in lines)
 
 
+def test_lines_with_the_same_fault_are_named_once(tmp_path, capsys):
+    path = write_list(tmp_path / 'set', 7)
+    for i in (0, 1, 2, 3, 6):
+        Image.new('L', (48, 32), 50 + i).save(path.parent / f'{i}_label.png')
+    (path.parent / '5.png').unlink()
+    code, lines = check(capsys, path)
+    assert code == 1
+    first, others, missing = lines[:3]
+    assert first.startswith(f'{path}:1: label ') and 'the value 50' in first
+    assert others.strip() == 'and 4 lines like it: 2-4, 7'
+    assert missing.startswith(f'{path}:6: ') and 'does not exist' in missing
+    assert lines[-1] == '6 problems'
+
+
 def test_several_lists_are_checked_and_one_bad_line_is_enough(path, tmp_path, capsys):
     other = write_list(tmp_path / 'other', 2, name='val.txt')
     (other.parent / '0_label.png').unlink()

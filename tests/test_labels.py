@@ -162,7 +162,7 @@ def test_many_true_classes_are_not_called_smoothed():
 def test_values_0_to_4_with_4_classes_seem_to_start_at_1_and_give_both_ways():
     words = [
         'values 0 to 4 with --num_classes 4: they seem to start at 1, 0 is something else',
-        '--label_values 1 2 3 4 (0 is then ignored) or --num_classes 5',
+        '--label_values 1 2 3 4 (0 is then ignored) or --num_classes 5, or --ignore_index 4',
     ]
     refuse(make_label(0, 1, 2, 3, 4), make_args(4), *words)
     refuse(make_label(0, 4), make_args(4), *words)

@@ -9,7 +9,7 @@ from pathlib import Path
 from run_records import load_runs
 
 from options import list_options
-from utils.errors import UserError
+from utils.errors import UserError, plural
 from utils.html_report import quote_path, read_log, write_page
 
 NOT_COMPARED = list_options('name', 'action')
@@ -114,7 +114,7 @@ def write_runs_page(args):
         write_page(output, Path(__file__).with_name('runs.html'), data)
     except OSError as error:
         raise UserError(f'{output}: {error.strerror}') from error
-    print(f'{len(runs)} runs in {output}')
+    print(f'{plural(len(runs), "run")} in {output}')
 
 
 def describe_run(run, home, usual):

@@ -129,6 +129,15 @@ def test_a_probe_changes_nothing_of_the_training(make_args, monkeypatch):
     assert all(torch.equal(plain[name], other[name]) for name in plain)
 
 
+def test_the_probe_of_a_model_that_is_stochastic_does_not_depend_on_the_seed(
+    make_args, monkeypatch, capsys
+):
+    monkeypatch.setattr('conftest.ToyNet.eval', lambda self: self.train())
+    path = train(make_args('--epochs', 1, run='parent')).model_dir / 'last.pth'
+    Trainer(make_args('--load_model_path', path, '--seed', 5, run='child'))
+    assert 'probe: identical' in capsys.readouterr().out
+
+
 @pytest.mark.slow
 def test_the_command_that_runs_prints_reproduces_the_run(clone):
     process = run_python('scripts/runs.py', 'cmd', Path(RUN).name, cwd=clone)

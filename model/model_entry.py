@@ -6,6 +6,7 @@ from pkgutil import resolve_name
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.nn.parameter import is_lazy
 
 from utils.checkpoint import load_checkpoint
 from utils.errors import UserError, choose
@@ -32,6 +33,9 @@ def select_model(args, checkpoint=None):
     entry = choose(MODELS, args.model_type, 'model_type', 'model/model_entry.py')
     with advise_snapshot(checkpoint):
         model = resolve_name(entry)(args)
+        if any(is_lazy(p) for p in model.parameters()):
+            advice = 'call the model once in its __init__, or give the layers their sizes'
+            raise UserError(f'{args.model_type} has layers of unknown size (Lazy...): {advice}')
         if args.load_model_path:
             load = load_match_dict if args.load_not_strict else load_strict
             weights = get_weights(checkpoint or load_checkpoint(args.load_model_path))

@@ -283,6 +283,31 @@ def test_images_of_other_channels_are_floats_and_shown_by_their_first_bands():
         normalize(bands[None].to(torch.uint8))
 
 
+class LazyNet(nn.Module):
+    """A layer that finds out in its first call how many channels it gets."""
+
+    def __init__(self, args):
+        super().__init__()
+        self.net = nn.LazyConv2d(args.num_classes, 1)
+
+    def forward(self, img):
+        return self.net(img)
+
+
+class ReadyNet(LazyNet):
+    def __init__(self, args):
+        super().__init__(args)
+        self(torch.zeros(1, 3, 8, 8))
+
+
+def test_lazy_layers_are_one_line_unless_the_model_was_called(make_args, monkeypatch):
+    monkeypatch.setitem(MODELS, 'lazy', 'test_models:LazyNet')
+    monkeypatch.setitem(MODELS, 'ready', 'test_models:ReadyNet')
+    with pytest.raises(UserError, match='lazy has layers of unknown size.*__init__'):
+        select_model(make_args('--model_type', 'lazy'))
+    train(make_args('--model_type', 'ready', '--epochs', 1))
+
+
 def test_a_broken_entry_that_was_not_chosen_does_not_matter(make_args, monkeypatch):
     monkeypatch.setitem(MODELS, 'broken', 'model.no_such_file:Nothing')
     assert isinstance(select_model(make_args()), resolve_name(MODELS['toy']))

@@ -58,7 +58,7 @@ def read_classes(path, num_classes):
     UserError if there are not num_classes, each of its own name.
     """
     classes = []
-    for line in read_text(path, 'class_names file').splitlines():
+    for line in read_text(path, '--class_names file').splitlines():
         colored = re.fullmatch(r'(.+?)' + r'[\s,;]+(\d{1,3})' * 3, line.strip())
         name, *color = colored.groups() if colored else [line]
         if any(int(channel) > 255 for channel in color):

@@ -162,7 +162,8 @@ def test_overwrite_removes_the_run_and_keeps_what_is_not_the_runs(make_args, tmp
     main(make_args('--epochs', 2, '--save_freq', 1))
     old = {path.name for path in run.iterdir()}
     own = ('notes.md', '2024_photos/1.jpg', 'mine.pth', '0001_mine.pth')
-    runs = ('best/list_pref/result.txt', '0001_00000002/list_pref/result.txt', 'results.csv')
+    runs = ('best/list_pref/result.txt', '0001_00000002/list_pref/result.txt')
+    runs += ('results.csv', 'best.pt2', 'best.onnx')
     for name in (*own, *runs):
         (run / name).parent.mkdir(parents=True, exist_ok=True)
         (run / name).write_text('old\n')

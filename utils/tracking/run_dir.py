@@ -20,6 +20,7 @@ from utils.files import remove
 # What a run and its evaluations write. run.json is removed last, because it lists the others.
 FILES = ('args.txt', 'log.csv', 'code', 'uncommitted.diff', 'last.pth', 'best.pth', 'run.json')
 OTHERS = ('train.log', 'curves.png', 'results.csv', '.results.csv.lock')
+EXPORTED = ('best.pt2', 'best.onnx', 'last.pt2', 'last.onnx')
 NUMBERED = re.compile(r'\d{4,}_(\d{8,})\.pth')  # epoch and step
 EVENTS = re.compile(r'events\.out\.tfevents\.[^/]*')
 
@@ -73,7 +74,7 @@ class RunDir:
         """The names of what this run writes, for run.json, without those that others left here."""
         names = [path.name for path in self.list_files() if path.name not in foreign]
         own = [n for n in names if NUMBERED.fullmatch(n) or EVENTS.fullmatch(n)]
-        return [*own, *OTHERS, *FILES]
+        return [*own, *OTHERS, *EXPORTED, *FILES]
 
     def read_record(self):
         """The content of run.json; {} if it is missing or damaged."""

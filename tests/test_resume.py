@@ -148,6 +148,31 @@ def test_a_scheduler_of_torch_continues_where_it_was_and_takes_over_more_epochs(
     assert longer.scheduler.get_last_lr() == whole.scheduler.get_last_lr()
 
 
+def test_a_scheduler_that_is_stepped_once_per_epoch_resumes_too(make_args, monkeypatch):
+    """As after an edit of train.py."""
+    finish_epoch = Trainer.finish_epoch
+
+    def select(optimizer, args, steps_per_epoch):
+        return lr_scheduler.LambdaLR(optimizer, lambda epoch: 0.5**epoch)
+
+    def update(self, batch):
+        pred, losses = self.compute_gradients(batch)
+        self.optimizer.step()
+        return pred, losses
+
+    def step_and_finish(self, epoch):
+        self.scheduler.step()
+        finish_epoch(self, epoch)
+
+    monkeypatch.setattr('train.select_scheduler', select)
+    monkeypatch.setattr(Trainer, 'update', update)
+    monkeypatch.setattr(Trainer, 'finish_epoch', step_and_finish)
+    straight = train(make_args('--epochs', 3, run='straight')).model_dir
+    train(make_args('--epochs', 2))
+    resumed = train(make_args('--epochs', 3, '--resume')).model_dir
+    assert are_equal(get_result(straight), get_result(resumed))
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize('num_workers', [(0, 2), (2, 0), (2, 1)])
 def test_the_number_of_workers_may_change_within_an_epoch(

@@ -40,7 +40,7 @@ def select_scheduler(optimizer, args, steps_per_epoch):
 
 
 def load_optimizer(optimizer, scheduler, state, num_steps):
-    """Restores an optimizer's averages and moves it and its scheduler to step `num_steps`.
+    """Restores an optimizer's averages, and steps its scheduler `num_steps` times.
 
     Both were made with the current options, which stay: the learning rate is a function of the
     options and the step, and what a checkpoint says of it is only compared.

@@ -56,11 +56,11 @@ def load_state(trainer, resumed):
         for name in ('scaler', 'logger'):
             if checkpoint.get(name):  # the scaler of a run without fp16 has {}
                 getattr(trainer, name).load_state_dict(checkpoint[name])
-        state = trainer.state
-        state.load_state_dict(checkpoint)
+        trainer.state.load_state_dict(checkpoint)
         # With another batch size an epoch has another number of batches.
-        state.batch = int(state.batch * num_batches / checkpoint.get('num_batches', num_batches))
-        num_steps = state.epoch * num_batches + state.batch
+        ratio = num_batches / checkpoint.get('num_batches', num_batches)
+        trainer.state.batch = int(trainer.state.batch * ratio)
+        num_steps = round(checkpoint['scheduler']['last_epoch'] * ratio)
         load_optimizer(trainer.optimizer, trainer.scheduler, checkpoint['optimizer'], num_steps)
     except (RuntimeError, ValueError, KeyError, TypeError) as error:
         reason = f'{one_line(error)[:300]}; nothing was changed'

@@ -215,7 +215,7 @@ def trained_clone(tmp_path_factory):
 def run_python(*command, cwd=ROOT, **kwargs):
     """Runs python with a command line as a person would; returns the finished process."""
     command = [sys.executable, *map(str, command)]
-    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=200, **kwargs)
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=1000, **kwargs)
 
 
 @pytest.fixture

@@ -21,7 +21,7 @@ def apply(kind, text, project, environment):
     if kind == 'bash':
         command = ['bash', '-euo', 'pipefail', '-c', text]
         process = subprocess.run(
-            command, cwd=project, env=environment, capture_output=True, text=True, timeout=300
+            command, cwd=project, env=environment, capture_output=True, text=True, timeout=1000
         )
         assert process.returncode == 0, f'{text}\n{process.stdout}\n{process.stderr}'
         return process.stdout

@@ -77,7 +77,7 @@ def test_the_commands_run_one_after_the_other_as_a_user_would_type_them(project,
             env=environment,
             capture_output=True,
             text=True,
-            timeout=300,
+            timeout=1000,
         )
         assert process.returncode == 0, f'{command}\n{process.stdout}\n{process.stderr}'
         assert 'Traceback' not in process.stderr, f'{command}\n{process.stderr}'

@@ -379,7 +379,7 @@ def sweep(project):
     }
     process = subprocess.run(
         ['bash', 'scripts/sweep.sh', *options.split()],
-        cwd=project, env=environment, capture_output=True, text=True, timeout=200,
+        cwd=project, env=environment, capture_output=True, text=True, timeout=1000,
     )  # fmt: skip
     assert process.returncode == 0, process.stderr
     return process.stdout.splitlines()

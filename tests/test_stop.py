@@ -116,7 +116,7 @@ def test_a_signal_to_the_whole_group_with_workers_is_one_line_and_can_be_resumed
     with start_training(toy_list, toy_val_list, run, *options) as process:
         wait_for(run / 'log.csv', process)
         os.killpg(process.pid, signum)
-        _, errors = process.communicate(timeout=100)
+        _, errors = process.communicate(timeout=1000)
     assert process.returncode == 128 + signum
     name = signal.Signals(signum).name
     lines = errors.splitlines()
@@ -353,7 +353,7 @@ def test_a_damaged_image_read_by_a_worker_is_one_line_and_the_program_ends(toy_v
     image.write_bytes(image.read_bytes()[:800])
     options = ['--num_workers', 2, '--skip_check', '--batch_size', 2]
     with start_training(path, toy_val_list, tmp_path / 'run', *options) as process:
-        _, errors = process.communicate(timeout=100)
+        _, errors = process.communicate(timeout=1000)
     assert process.returncode == 2
     assert errors.count('\n') == 1, errors
     assert '5.png' in errors

@@ -26,9 +26,7 @@ def to_classes(values, args, path):
     file, numbers by --label_values or as they are. UserError says how to read anything else.
     """
     num_classes, ignore_index = count_classes(args), args.ignore_index
-    if not 0 <= ignore_index <= 255 or num_classes > 256:
-        options = f'--ignore_index {ignore_index}, --num_classes {args.num_classes}'
-        raise UserError(f'{options}: label maps have 8 bits, expected 0 to 255, up to 256 classes')
+    check_bits(args)
     if values.ndim == 3:
         indices = look_up_colors(values, args, path)
         if indices is not None:
@@ -47,8 +45,16 @@ def to_classes(values, args, path):
     return values.astype(np.uint8, copy=False)
 
 
+def check_bits(args):
+    """UserError for an ignored value, or for classes, that a label map of 8 bits cannot hold."""
+    if not 0 <= args.ignore_index <= 255 or count_classes(args) > 256:
+        options = f'--ignore_index {args.ignore_index}, --num_classes {args.num_classes}'
+        raise UserError(f'{options}: label maps have 8 bits, expected 0 to 255, up to 256 classes')
+
+
 def check_label_values(args):
     """UserError if --label_values is not what to_classes understands."""
+    check_bits(args)
     build_table(tuple(args.label_values), args.ignore_index, count_classes(args))
 
 

@@ -133,6 +133,13 @@ def test_pairs_of_label_values_merge_classes_and_ignore_the_rest(base):
     assert np.unique(ListDataset(args, args.val_list, False)[0]['label']).tolist() == [0, 255]
 
 
+def test_label_values_need_an_ignored_value_of_8_bits(base, capsys):
+    with pytest.raises(SystemExit):
+        base.args('--label_values', 0, 255, '--ignore_index', -1)
+    line = capsys.readouterr().err
+    assert '--ignore_index -1' in line and '8 bits' in line
+
+
 def test_label_values_are_inherited_by_evaluation(base):
     base.change_masks(lambda mask: mask * 255)
     base.train('--label_values', 0, 255)

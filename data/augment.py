@@ -44,10 +44,9 @@ def pad(array, missing, place, value):
     """The (H,W,...) array with `missing` (rows, columns) of `value` around it, `place` of them
     before.
     """
-    height, width = array.shape[:2]
-    padded = np.full(
-        (height + missing[0], width + missing[1], *array.shape[2:]), value, array.dtype
-    )
+    height, width, *channels = array.shape
+    shape = (height + missing[0], width + missing[1], *channels)
+    padded = np.full(shape, value, array.dtype)
     padded[place[0] : place[0] + height, place[1] : place[1] + width] = array
     return padded
 

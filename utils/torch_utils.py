@@ -115,17 +115,15 @@ def normalize(img):
     if img.is_floating_point():
         return img
     if img.shape[1] != 3:
-        advice = 'for other channels return float32, normalized, from read_image'
-        raise UserError(
-            f'expected images of 3 channels, got {img.shape[1]} ({img.dtype}): {advice}'
-        )
+        advice = 'for other channels return normalized float32 from read_image'
+        raise UserError(f'expected images of 3 channels, got {img.shape[1]} (uint8): {advice}')
     mean, std = get_statistics(img.device)
     return (img - mean) / std
 
 
 def denormalize(img):
     """(C,H,W) image of a batch -> uint8 (3,H,W): the inverse of normalize; of other channels the
-    first three, or the only one, between their lowest and highest values.
+    first three, or of fewer the first, between their lowest and highest values.
     """
     if not img.is_floating_point():
         return img

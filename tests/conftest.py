@@ -99,8 +99,10 @@ def toy_val_list(tmp_path_factory):
 
 
 @pytest.fixture
-def make_args(toy_list, toy_val_list, tmp_path):
+def make_args(toy_list, toy_val_list, tmp_path, monkeypatch):
     """A function of options that returns train.py's args, toy ones where nothing is said."""
+    # TensorBoard's checksums of enlarged pictures would take a third of a toy training.
+    monkeypatch.setattr('utils.viz.MIN_HEIGHT', SIZE[0])
 
     def make(*options, run='run'):
         names = '--model_type toy --data_type list --loss ce --metrics miou acc mdice'

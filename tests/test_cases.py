@@ -110,12 +110,14 @@ def test_masks_of_0_and_255_in_the_validation_list_alone_are_refused(base, refus
     refuse(['val.txt', 'class 1 never occurs', '--label_values 0 255'])
 
 
+@pytest.mark.slow
 def test_one_mask_of_255_among_many_is_a_share_of_ignored_pixels(base, capsys):
     base.change_masks(lambda mask: mask * 255, range(1))
     base.train()
     assert 'ignored' in capsys.readouterr().out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ('values', 'typed'), [((0, 128), '0 128'), ((1, 2), '1 2'), ((3, 7), '3 7')]
 )
@@ -140,6 +142,7 @@ def test_label_values_need_an_ignored_value_of_8_bits(base, capsys):
     assert '--ignore_index -1' in line and '8 bits' in line
 
 
+@pytest.mark.slow
 def test_label_values_are_inherited_by_evaluation(base):
     base.change_masks(lambda mask: mask * 255)
     base.train('--label_values', 0, 255)
@@ -191,6 +194,7 @@ def test_a_jpeg_mask_saved_as_png_and_a_smoothed_one_are_refused(base, refuse, t
 PALETTE = {0: (0, 0, 0), 1: (250, 50, 83)}
 
 
+@pytest.mark.slow
 def test_color_masks_are_read_through_the_class_file(base, refuse):
     base.change_masks(lambda mask: np.array([PALETTE[0], PALETTE[1]], np.uint8)[mask])
     refuse(['250', '50', '83', '--class_names'])
@@ -203,6 +207,7 @@ def test_color_masks_are_read_through_the_class_file(base, refuse):
     refuse(['250', '50', '83', '%'], '--class_names', names)
 
 
+@pytest.mark.slow
 def test_gif_masks_in_training_and_0_255_png_in_validation_are_said(base, refuse):
     for i in range(8):
         Image.fromarray(draw(i)[1]).convert('P').save(base.root / f'{i}_mask.gif')
@@ -222,6 +227,7 @@ def test_a_tiff_with_30_pages_is_refused(base, refuse):
     refuse(['0.tif', '30 pages'])
 
 
+@pytest.mark.slow
 def test_images_turned_by_exif_beside_labels_that_are_not_are_warned_of(base, capsys):
     exif = Image.Exif()
     exif[0x0112] = 3
@@ -240,6 +246,7 @@ def test_a_size_that_differs_because_of_exif_names_it(base, refuse):
     refuse(['0_mask.png', '48 x 64', '64 x 48', 'EXIF'])
 
 
+@pytest.mark.slow
 def test_a_list_in_utf_16_is_read(base):
     for name in ('train.txt', 'val.txt'):
         path = base.root / name
@@ -261,6 +268,7 @@ def test_lists_of_other_forms_say_how_to_write_them(base, refuse, line, words):
     refuse(['train.txt', *words])
 
 
+@pytest.mark.slow
 def test_a_list_with_commas_and_a_header_is_csv(base):
     for name in ('train', 'val'):
         text = (base.root / f'{name}.txt').read_text().replace(' ', ',')
@@ -330,6 +338,7 @@ def test_classes_from_1_to_n_are_one_line(classes, refuse):
     refuse(['.png', '2', 'start at 1'], *classes([1, 2]))
 
 
+@pytest.mark.slow
 def test_1000_classes_are_trained_evaluated_and_none_is_ignored_unasked(base, classes, refuse):
     options = [*classes([255, 999]), '--num_classes', 1000]
     refuse(['--ignore_index 255', '-1'], *options)
@@ -418,6 +427,7 @@ class FloatImages(ListDataset):
         return super().read_image(path).astype(np.float32) / 128 - 1
 
 
+@pytest.mark.slow
 def test_float_images_train_evaluate_and_are_drawn(base, monkeypatch):
     monkeypatch.setitem(DATASETS, 'float', 'test_cases:FloatImages')
     trainer = Trainer(base.args('--data_type', 'float', '--viz_freq', 1))
@@ -462,6 +472,7 @@ def test_an_image_without_channels_is_one_line(base, refuse, monkeypatch):
     refuse(['(H,W,C)', '(48, 64)'], '--data_type', 'flat')
 
 
+@pytest.mark.slow
 def test_an_ignored_class_is_in_no_mean_and_the_mean_says_so(base, capsys):
     base.train('--num_classes', 3, '--ignore_index', 0)
     out = capsys.readouterr().out
@@ -488,11 +499,13 @@ def test_overfit_8_learns_them_and_says_so(base, capsys):
     assert 'overfit passed' in out
 
 
+@pytest.mark.slow
 def test_overfit_that_cannot_learn_says_so(base, capsys):
     base.train('--overfit', 8, '--epochs', 1, '--lr', 1e-9)
     assert 'overfit failed' in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_score_that_is_nan_or_infinite_is_no_best(base, monkeypatch, capsys):
     def give(scored):
         return {'odd': (torch.tensor(next(values)), 1)}
@@ -512,6 +525,7 @@ def test_a_best_metric_that_no_metric_returns_is_refused_before_the_run(refuse):
     refuse(['miuo', 'miou', 'acc'], '--best_metric', 'miuo')
 
 
+@pytest.mark.slow
 def test_any_score_of_a_metric_may_be_the_best(base):
     base.train('--best_metric', 'iou/1')
     assert (base.root / 'run' / 'best.pth').exists()
@@ -588,6 +602,7 @@ def test_training_on_the_validation_list_is_warned_of(base, capsys):
     assert '8 images of --val_list are also in --train_list' in capsys.readouterr().err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     'content',
     [
@@ -615,6 +630,7 @@ def test_a_wrong_class_file_is_one_line(base, refuse, content, words):
     refuse(words, '--class_names', base.root / 'classes.txt')
 
 
+@pytest.mark.slow
 def test_masks_that_change_and_keep_their_size_in_bytes_are_checked_again(base, refuse):
     for i in range(12):
         Image.fromarray(draw(i)[1]).save(base.root / f'{i}_mask.bmp')
@@ -646,6 +662,7 @@ class BoolMaps(ListDataset):
         return np.array(Image.open(path)) > 0
 
 
+@pytest.mark.slow
 def test_maps_of_signed_numbers_are_counted(base, monkeypatch, capsys):
     monkeypatch.setitem(DATASETS, 'signed', 'test_cases:SignedMaps')
     base.change_masks(lambda mask: np.where(mask == 1, 2, np.arange(64) % 2).astype(np.uint8))
@@ -696,6 +713,7 @@ def test_batchnorm_of_a_single_value_names_the_options(base, monkeypatch, capsys
             base.train('--model_type', 'norm', *options)
 
 
+@pytest.mark.slow
 def test_a_part_of_a_loss_may_be_a_plain_number(base, monkeypatch):
     function = LOSSES['ce']
     monkeypatch.setitem(LOSSES, 'mine', lambda *a: function(*a) | {'temperature': 0.07})
@@ -778,6 +796,7 @@ def test_averaged_weights_leave_integers_and_infinite_masks_alone():
     assert torch.equal(ema.module.mask, model.mask)
 
 
+@pytest.mark.slow
 def test_a_part_of_a_loss_is_never_the_score_that_is_best(base, monkeypatch):
     function = LOSSES['ce']
     monkeypatch.setitem(LOSSES, 'mine', lambda *a: {'dice': 1.0} | function(*a))
@@ -787,6 +806,7 @@ def test_a_part_of_a_loss_is_never_the_score_that_is_best(base, monkeypatch):
     assert load_checkpoint(base.root / 'run' / 'last.pth')['best_metric'] == 'mdice'
 
 
+@pytest.mark.slow
 def test_an_overfit_checkpoint_is_evaluated_on_the_whole_of_another_list(base):
     base.train('--overfit', 2, '--epochs', 1)
     words = ['--load_model_path', str(base.root / 'run' / 'last.pth')]

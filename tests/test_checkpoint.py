@@ -80,6 +80,7 @@ def test_every_flipped_bit_is_caught_or_harmless(path):
     assert 0 < sum(results) < len(results)
 
 
+@pytest.mark.slow
 def test_no_bit_of_the_archives_directory_makes_torch_read_something_else(path):
     """Among them the one that marks an entry as a directory, which no checksum covers."""
     content, results = path.read_bytes(), []

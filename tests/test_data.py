@@ -68,6 +68,7 @@ def are_equal(one, other):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('data_type', ['noisy', 'noisy_mem', 'list', 'mem_list'])
 def test_workers_0_and_2_see_identical_samples(noisy_args, data_type):
     runs = [

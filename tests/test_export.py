@@ -78,6 +78,7 @@ def test_another_size_may_be_given(path):
     assert program(torch.zeros(1, 3, *SIZE, dtype=torch.uint8)).shape == (1, 3, *SIZE)
 
 
+@pytest.mark.slow
 def test_a_file_whose_outputs_differ_is_not_written(path, monkeypatch):
     def run_file(file, images, directory):
         return [np.full((1, 3, 24, 40), 9.0, np.float32) for _ in images], 1.0

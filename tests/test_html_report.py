@@ -111,6 +111,7 @@ def make_large():
     return make_report(images=[image | {'name': f'val/{i:05}.png'} for i in range(5000)])
 
 
+@pytest.mark.slow
 def test_5000_images_take_less_than_8_megabytes(tmp_path):
     write_html(tmp_path / 'report.html', make_large())
     assert (tmp_path / 'report.html').stat().st_size < 8e6

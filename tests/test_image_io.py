@@ -241,6 +241,7 @@ def test_a_web_page_an_empty_a_missing_file_and_a_directory_say_what_they_are(tm
         refuse(read, tmp_path / 'folder.png', 'is a directory')
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings('ignore')
 def test_500_files_with_random_bytes_end_in_a_line_or_an_image(tmp_path):
     rng = np.random.default_rng(0)
@@ -318,6 +319,7 @@ def test_14000_x_13000_pixels_are_refused_before_they_are_read(tmp_path):
     refuse(read_values, tmp_path / 'a.png', '13000 x 14000 = 182,000,000 pixels', '175,000,000')
 
 
+@pytest.mark.slow
 def test_100_million_pixels_are_read_without_a_line_on_stderr(tmp_path):
     path = save(tmp_path / 'a.png', Image.new('1', (10_000, 10_000)))
     code = 'import sys; from data.image_io import read_size; print(read_size(sys.argv[1]))'

@@ -185,6 +185,7 @@ def get_val_scores(path):
     return {k.removeprefix('val/'): metrics[k] for k in metrics if k[:4] == 'val/' and k[4:] in k}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('amp', ['bf16', 'fp16'])
 def test_half_precision_trains_on_the_cpu_and_evaluates_to_the_same_score(make_args, amp):
     full = train(make_args(run='full'))

@@ -171,6 +171,7 @@ def test_a_plain_state_dict_has_no_options_to_take_over(tmp_path, toy_val_list):
     assert all(getattr(args, name) == DEFAULTS[name] for name in ('model_type', 'loss', 'metrics'))
 
 
+@pytest.mark.slow
 def test_a_name_that_the_code_has_no_longer_points_to_the_snapshot(checkpoint, capsys, monkeypatch):
     path, _ = checkpoint
     state = load_checkpoint(path)

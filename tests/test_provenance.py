@@ -58,6 +58,7 @@ def test_a_fingerprint_counts_the_bytes_of_every_file_and_sees_two_that_swap_siz
     assert [name for name in facts if facts[name] != other[name]] == ['file_sizes']
 
 
+@pytest.mark.slow
 def test_a_run_remembers_the_checkpoint_that_it_started_from(make_args):
     first = train(make_args('--epochs', 1, run='first'))
     path = first.model_dir / 'last.pth'
@@ -122,6 +123,7 @@ def test_a_model_that_needs_another_input_is_trained_all_the_same_with_a_warning
     assert 'gen_probe_batch' in answer
 
 
+@pytest.mark.slow
 def test_a_probe_changes_nothing_of_the_training(make_args, monkeypatch):
     plain = train(make_args(run='plain')).model.state_dict()
     monkeypatch.setattr('utils.tracking.tracker.probe_model', lambda *_: {'answer': 'x'})

@@ -148,6 +148,7 @@ def test_a_scheduler_of_torch_continues_where_it_was_and_takes_over_more_epochs(
     assert longer.scheduler.get_last_lr() == whole.scheduler.get_last_lr()
 
 
+@pytest.mark.slow
 def test_a_scheduler_that_is_stepped_once_per_epoch_resumes_too(make_args, monkeypatch):
     """As after an edit of train.py."""
     finish_epoch = Trainer.finish_epoch
@@ -220,6 +221,7 @@ def damage(path, how):
         path.write_bytes(new.get(how, b''))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('how', ['half', 'zeros', 'bit', 'empty', 'gone'])
 def test_the_newest_whole_checkpoint_is_used_and_named(make_args, capsys, how):
     options = ['--epochs', 3, '--save_freq', 1, '--best_metric', 'loss']
@@ -293,33 +295,35 @@ def read_files(model_dir):
     return {p: p.read_bytes() for p in model_dir.rglob('*') if p.is_file() and p.name != '.lock'}
 
 
-@pytest.mark.parametrize(
-    ('options', 'words'),
-    [
-        (['--optimizer', 'sgd'], ['optimizer adamw -> sgd']),
-        (['--num_classes', 4], ['num_classes 3 -> 4']),
-        (['--model_type', 'base_model'], ['model_type toy -> base_model']),
-        (['--ema', 0.9], ['ema 0.0 -> 0.9']),
-        (['--ema', 0.9, '--allow_changes'], ['ema 0.0 -> 0.9']),
-        (['--optimizer', 'sgd', '--allow_changes'], ['optimizer adamw -> sgd']),
-        (['--loss', 'dice'], ['loss ce -> dice', '--allow_changes']),
-        (['--batch_size', 2], ['batch_size 4 -> 2', '--allow_changes']),
-        (['--seed', 1], ['seed 0 -> 1', '--allow_changes']),
-        (['--scheduler', 'poly'], ['scheduler cosine -> poly', '--allow_changes']),
-        (['--amp', 'fp16'], ['amp off -> fp16', '--allow_changes']),
-        (['--loss', 'dice', '--seed', 2], ['loss ce -> dice', 'seed 0 -> 2']),
-    ],
-)
-def test_what_changes_the_experiment_is_refused_and_nothing_is_written(make_args, options, words):
+# Options of the resumed run, and what the error says.
+CHANGES = [
+    (['--optimizer', 'sgd'], ['optimizer adamw -> sgd']),
+    (['--num_classes', 4], ['num_classes 3 -> 4']),
+    (['--model_type', 'base_model'], ['model_type toy -> base_model']),
+    (['--ema', 0.9], ['ema 0.0 -> 0.9']),
+    (['--ema', 0.9, '--allow_changes'], ['ema 0.0 -> 0.9']),
+    (['--optimizer', 'sgd', '--allow_changes'], ['optimizer adamw -> sgd']),
+    (['--loss', 'dice'], ['loss ce -> dice', '--allow_changes']),
+    (['--batch_size', 2], ['batch_size 4 -> 2', '--allow_changes']),
+    (['--seed', 1], ['seed 0 -> 1', '--allow_changes']),
+    (['--scheduler', 'poly'], ['scheduler cosine -> poly', '--allow_changes']),
+    (['--amp', 'fp16'], ['amp off -> fp16', '--allow_changes']),
+    (['--loss', 'dice', '--seed', 2], ['loss ce -> dice', 'seed 0 -> 2']),
+]
+
+
+def test_what_changes_the_experiment_is_refused_and_nothing_is_written(make_args):
     run = train(make_args('--epochs', 2)).model_dir
     before = read_files(run)
-    with pytest.raises(UserError) as error:
-        main(make_args('--epochs', 3, *options, '--resume'))
-    assert all(word in str(error.value) for word in words)
-    assert '\n' not in str(error.value)
-    assert read_files(run) == before
+    for options, words in CHANGES:
+        with pytest.raises(UserError) as error:
+            main(make_args('--epochs', 3, *options, '--resume'))
+        assert all(word in str(error.value) for word in words), options
+        assert '\n' not in str(error.value)
+        assert read_files(run) == before, options
 
 
+@pytest.mark.slow
 def test_another_training_list_is_refused_and_another_place_of_it_is_not(
     make_args, toy_list, tmp_path
 ):
@@ -340,6 +344,7 @@ def test_another_training_list_is_refused_and_another_place_of_it_is_not(
     assert load_checkpoint(run / 'last.pth')['epoch'] == 3
 
 
+@pytest.mark.slow
 def test_lr_weight_decay_and_momentum_act_from_the_next_step_on(make_args, capsys):
     options = ['--epochs', 2, '--scheduler', 'cosine', '--save_freq', 1]
     train(make_args(*options))
@@ -358,6 +363,7 @@ def test_lr_weight_decay_and_momentum_act_from_the_next_step_on(make_args, capsy
     assert trainer.scheduler.get_last_lr()[0] == pytest.approx(0, abs=1e-9)
 
 
+@pytest.mark.slow
 def test_a_changed_lr_changes_what_is_learned(make_args, tmp_path):
     learned = []
     for run, options in (('same', []), ('other', ['--lr', 0.03])):
@@ -370,6 +376,7 @@ def test_a_changed_lr_changes_what_is_learned(make_args, tmp_path):
     assert not torch.equal(*learned)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(('before', 'after'), [(4, 2), (2, 4)])
 def test_another_batch_size_keeps_the_place_in_the_epoch_and_in_the_schedule(
     make_args, monkeypatch, before, after
@@ -389,6 +396,7 @@ def test_another_batch_size_keeps_the_place_in_the_epoch_and_in_the_schedule(
     assert trainer.optimizer.param_groups[0]['lr'] == pytest.approx(0, abs=1e-9)
 
 
+@pytest.mark.slow
 def test_changes_that_are_allowed_are_applied_and_kept(make_args, capsys):
     train(make_args('--epochs', 1))
     options = ['--loss', 'ce_dice', '--amp', 'bf16', '--scheduler', 'none', '--seed', 3]
@@ -414,6 +422,7 @@ def fake_scores(monkeypatch, **scores):
     monkeypatch.setattr(Trainer, 'val_per_epoch', validate)
 
 
+@pytest.mark.slow
 def test_another_best_metric_is_looked_up_in_the_log_if_its_weights_are_there(
     make_args, monkeypatch, capsys
 ):
@@ -427,6 +436,7 @@ def test_another_best_metric_is_looked_up_in_the_log_if_its_weights_are_there(
     assert load_checkpoint(trainer.model_dir / 'best.pth')['epoch'] == 2
 
 
+@pytest.mark.slow
 def test_a_best_epoch_by_another_metric_whose_weights_are_gone_starts_afresh(
     make_args, monkeypatch, capsys
 ):
@@ -437,6 +447,7 @@ def test_a_best_epoch_by_another_metric_whose_weights_are_gone_starts_afresh(
     assert trainer.state.best == {'epoch': 3, 'score': 0.2, 'scores': {'miou': 0.4, 'loss': 0.2}}
 
 
+@pytest.mark.slow
 def test_scores_of_another_validation_list_are_not_compared(
     make_args, monkeypatch, capsys, toy_list
 ):
@@ -448,6 +459,7 @@ def test_scores_of_another_validation_list_are_not_compared(
     assert trainer.state.best['epoch'] == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ('metric', 'change', 'best'),
     [
@@ -466,6 +478,7 @@ def test_scores_of_another_loss_or_other_labels_are_not_compared(
     assert train(make_args('--epochs', 2, *options)).state.best['epoch'] == best
 
 
+@pytest.mark.slow
 def test_a_score_whose_direction_has_changed_is_looked_up_again(make_args, monkeypatch):
     fake_scores(monkeypatch, miou=[0.5, 0.6, 0.7])
     train(make_args('--epochs', 2, '--best_metric', 'miou'))
@@ -475,6 +488,7 @@ def test_a_score_whose_direction_has_changed_is_looked_up_again(make_args, monke
     assert trainer.state.best['epoch'] == 3  # epoch 1, the best of the log, has no weights left
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('what', ['gone', 'older', 'damaged'])
 def test_best_pth_is_made_to_hold_the_best_epoch(make_args, monkeypatch, capsys, what):
     fake_scores(monkeypatch, miou=[0.5, 0.6])
@@ -488,6 +502,7 @@ def test_best_pth_is_made_to_hold_the_best_epoch(make_args, monkeypatch, capsys,
     assert 'best: epoch 2' in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_class_file_in_another_order_is_other_data(make_args, tmp_path, capsys):
     path = tmp_path / 'classes.txt'
     path.write_text('a\nb\nc\n')

@@ -176,6 +176,7 @@ def test_overwrite_removes_the_run_and_keeps_what_is_not_the_runs(make_args, tmp
     assert load_checkpoint(run / 'last.pth')['epoch'] == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('options', [['--overwrite'], ['--epochs', 3, '--resume']])
 def test_a_link_named_code_is_removed_and_not_followed(make_args, tmp_path, options):
     main(make_args('--epochs', 1))
@@ -227,6 +228,7 @@ def test_a_run_lists_exactly_what_it_wrote(make_args):
     assert {'best.pth', 'last.pth', '0001_00000002.pth', '0002_00000004.pth'} <= listed
 
 
+@pytest.mark.slow
 def test_what_a_killed_save_left_is_removed_when_the_run_resumes(make_args, tmp_path):
     main(make_args('--epochs', 1))
     left, own = (tmp_path / 'run' / name for name in ('.last.pth.123.tmp', '.own.tmp'))
@@ -239,6 +241,7 @@ def test_what_a_killed_save_left_is_removed_when_the_run_resumes(make_args, tmp_
     assert own.exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('option', ['', '--resume', '--overwrite'])
 def test_a_run_that_was_killed_while_its_code_was_copied_may_start_again(
     make_args, monkeypatch, tmp_path, option
@@ -259,6 +262,7 @@ class Killed(BaseException):
     """Ends a test's run as a kill would, without any of the run's own handling of exceptions."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('name', ['best', 'best.pth', 'run.json'])
 def test_an_overwrite_that_was_killed_while_it_moved_files_may_be_repeated(
     make_args, monkeypatch, tmp_path, name
@@ -280,6 +284,7 @@ def test_an_overwrite_that_was_killed_while_it_moved_files_may_be_repeated(
     assert not (tmp_path / 'run' / '.replaced').exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('error', [UserError('a bad label'), RuntimeError('a bug'), SystemExit(1)])
 def test_an_overwrite_that_fails_before_its_first_saved_step_loses_nothing(
     make_args, monkeypatch, tmp_path, error
@@ -309,6 +314,7 @@ def test_an_overwrite_that_fails_before_its_first_saved_step_loses_nothing(
     assert (run / 'notes.md').exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(('keep', 'left'), [(2, [4, 5]), (0, [3, 4, 5])])
 def test_only_the_newest_numbered_checkpoints_of_the_run_stay(make_args, tmp_path, keep, left):
     theirs = tmp_path / 'run' / '0001_00000001.pth'

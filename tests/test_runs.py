@@ -249,6 +249,7 @@ def test_show_tells_how_a_run_was_made_and_why_it_failed(runs):
     assert '--momentum' not in text  # a default
 
 
+@pytest.mark.slow
 def test_a_run_is_found_by_name_and_path(runs):
     assert ask(runs, 'show', runs / 'net_b') == ask(runs, 'show', 'net_b')
     write_run(runs, 'net_e', directory=str(runs))
@@ -274,15 +275,18 @@ DAMAGED = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize('name', DAMAGED)
-def test_a_value_of_another_type_marks_its_run_and_hides_no_other(runs, name):
-    write_run(runs, 'odd', **{name: DAMAGED[name]})
-    line = find_line(ask(runs, 'list').splitlines(), 'odd ')
-    assert re.search(r'unreadable: \w+: expected \w+, got ', line)
+@pytest.mark.slow
+def test_a_value_of_another_type_marks_its_run_and_hides_no_other(runs):
+    for name, value in DAMAGED.items():
+        write_run(runs, f'odd_{name}', **{name: value})
+    lines = ask(runs, 'list').splitlines()
+    for name in DAMAGED:
+        line = find_line(lines, f'odd_{name} ')
+        assert re.search(r'unreadable: \w+: expected \w+, got ', line)
+        ask(runs, 'show', f'odd_{name}')
     assert ask(runs, 'best', '--csv').count('\n') == 3
     ask(runs, 'html')
-    ask(runs, 'show', 'odd')
-    ask(runs, 'diff', 'odd', 'net_b')
+    ask(runs, 'diff', 'odd_best', 'odd_args')
 
 
 def test_a_run_of_an_older_version_is_grouped_with_one_that_has_more_options(tmp_path):
@@ -334,15 +338,17 @@ def test_a_group_of_different_runs_is_no_group_of_seeds_and_that_is_said(tmp_pat
     assert [row['notes'] for row in rows] == ['several lr']
 
 
-@pytest.mark.parametrize('text', ['{}', '[]', '{"status": "running"}', '{"best": {}}', '', '{'])
-def test_a_record_that_lacks_something_hides_no_other_run(runs, text):
-    (runs / 'odd').mkdir()
-    (runs / 'odd' / 'run.json').write_text(text)
-    assert len(ask(runs, 'list').splitlines()) == 7
-    ask(runs, 'show', 'odd')
-    assert 'odd has no args.txt' in ask(runs, 'cmd', 'odd', code=2)
+@pytest.mark.slow
+def test_a_record_that_lacks_something_hides_no_other_run(runs):
+    texts = ['{}', '[]', '{"status": "running"}', '{"best": {}}', '', '{']
+    for i, text in enumerate(texts):
+        (runs / f'odd{i}').mkdir()
+        (runs / f'odd{i}' / 'run.json').write_text(text)
+        ask(runs, 'show', f'odd{i}')
+    assert len(ask(runs, 'list').splitlines()) == 6 + len(texts)
+    assert 'odd0 has no args.txt' in ask(runs, 'cmd', 'odd0', code=2)
     ask(runs, 'best')
-    ask(runs, 'diff', 'odd', 'net_b')
+    ask(runs, 'diff', 'odd0', 'net_b')
 
 
 def test_a_run_that_went_on_with_other_code_says_when(runs):

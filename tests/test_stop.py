@@ -51,6 +51,7 @@ IN_VALIDATION = ('viz_per_batch', 5)  # the third picture of the first validatio
 STOPS = [('SIGINT', ('update', 1)), ('SIGTERM', ('update', 3)), ('SIGUSR1', IN_VALIDATION)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(('name', 'place'), [*STOPS, ('SIGHUP', ('update', 3))])
 def test_a_signal_stops_after_the_step_and_nothing_is_lost(
     make_args, monkeypatch, stop, name, place
@@ -217,6 +218,7 @@ def break_gradient(monkeypatch, number, value=float('nan')):
     monkeypatch.setattr(Trainer, 'step', step)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('number', [1, 4])
 def test_a_nan_gradient_in_the_last_step_of_an_epoch_stops_before_the_update(
     make_args, monkeypatch, capsys, number
@@ -250,6 +252,7 @@ def test_fp16_skips_a_step_and_counts_it(make_args, monkeypatch):
     assert scaler.get_scale() == 65536 / 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('options', [[], ['--accum', 2]])
 def test_replay_prints_the_losses_of_the_step_itself_and_writes_nothing(
     make_args, monkeypatch, capsys, options
@@ -290,6 +293,7 @@ def test_a_step_that_was_not_finite_is_not_finite_in_its_replay(make_args, capsy
     assert re.search(r'losses: .*(nan|inf)', capsys.readouterr().out)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('place', [(1, 9), (2, 1)])
 def test_a_batch_that_cannot_be_replayed_is_one_line(make_args, place):
     train(make_args('--epochs', 2, '--val_freq', 0))
@@ -303,6 +307,7 @@ def test_without_a_run_there_is_nothing_to_replay(make_args, tmp_path):
     assert not (tmp_path / 'run').exists()
 
 
+@pytest.mark.slow
 def test_an_epoch_is_kept_though_its_validation_finds_a_bad_label(make_args, tmp_path):
     val_list = write_list(tmp_path / 'val', 3, first=100)
     options = ['--epochs', 2, '--val_list', val_list]
@@ -326,6 +331,7 @@ def test_a_clock_that_stands_still_is_no_error(make_args, monkeypatch, capsys):
     assert 'step 2/2' in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_signal_while_workers_start_reaches_none_of_them(make_args, monkeypatch, stop):
     """It is sent to the whole group between the fork of a worker and its first own line."""
     straight = train(make_args('--epochs', 1, run='straight')).model_dir

@@ -137,6 +137,7 @@ def is_failed(trainer, words):
     assert words in record['error']
 
 
+@pytest.mark.slow
 def test_a_run_whose_disk_fills_up_keeps_its_older_checkpoint(make_args, capsys, monkeypatch):
     trainer = train(make_args('--epochs', 1))
     longer = Trainer(make_args('--epochs', 2, '--resume'))

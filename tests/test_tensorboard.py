@@ -49,6 +49,7 @@ def wait_for_tags(url):
     raise AssertionError(f'{url} returned nothing in 60 s')
 
 
+@pytest.mark.slow
 def test_the_page_lists_curves_and_pictures(server):
     scalars = wait_for_tags(f'{server}/scalars/tags')['run']
     for name in ('/loss', '/miou', '/acc', ' per class/iou/1'):

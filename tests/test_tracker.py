@@ -47,6 +47,7 @@ def test_the_last_epoch_and_the_best_one_are_kept(make_args):
     assert record['best']['scores']['miou'] == record['best']['score']
 
 
+@pytest.mark.slow
 def test_a_resumed_run_remembers_how_it_was_run_before(make_args):
     train(make_args('--epochs', 1))
     train(make_args('--epochs', 2, '--resume'))
@@ -56,6 +57,7 @@ def test_a_resumed_run_remembers_how_it_was_run_before(make_args):
     assert 'option: epochs 1 -> 2' in record['earlier'][0]['changes']
 
 
+@pytest.mark.slow
 def test_a_resumed_child_keeps_the_name_of_its_parent(make_args):
     parent = train(make_args('--epochs', 1)).model_dir / 'best.pth'
     train(make_args('--epochs', 1, '--load_model_path', parent, run='child'))
@@ -64,6 +66,7 @@ def test_a_resumed_child_keeps_the_name_of_its_parent(make_args):
     assert read_record(child)['parent']['path'] == str(parent)
 
 
+@pytest.mark.slow
 def test_code_is_that_of_the_start_and_each_checkpoint_holds_its_own(make_args, monkeypatch):
     def change(text):
         monkeypatch.setattr('utils.tracking.tracker.CODE', {'options.py': text})
@@ -84,6 +87,7 @@ def test_code_is_that_of_the_start_and_each_checkpoint_holds_its_own(make_args, 
     assert any(line.startswith('  options.py  +1 -1') for line in earlier['changes'])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('status', ['running', 'stopped', 'failed'])
 def test_a_run_that_ended_between_its_last_epoch_and_its_end_is_marked_as_finished(
     make_args, status

@@ -87,6 +87,7 @@ def test_a_finished_run_continues_with_more_epochs(make_args):
     assert [row['epoch'] for row in read_log(make_args('--resume'))] == ['1', '2', '3']
 
 
+@pytest.mark.slow
 def test_accumulating_in_parts_gives_the_step_of_the_whole_batch(make_args, monkeypatch):
     monkeypatch.setattr('conftest.ToyNet.forward', lambda self, img: self.head(self.block[0](img)))
     options = ['--optimizer', 'sgd', '--momentum', 0, '--epochs', 1]  # no BatchNorm, no dropout
@@ -105,6 +106,7 @@ def test_averaged_weights_are_the_ones_that_are_evaluated(make_args):
     assert torch.equal(select_model(args, checkpoint).head.weight, state['ema']['head.weight'])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('options', [[], ['--ema', 0.9]])
 def test_validation_does_not_change_what_is_learned(make_args, options):
     learned = []
@@ -269,6 +271,7 @@ def record_step_randomness(monkeypatch):
     return numbers
 
 
+@pytest.mark.slow
 def test_a_steps_random_numbers_are_the_same_with_0_and_2_workers(make_args, monkeypatch):
     runs = []
     for num_workers in (0, 2):

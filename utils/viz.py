@@ -171,8 +171,9 @@ def write_img(path, img):
 
 
 def encode_img(img, suffix):
-    """The bytes of a picture file."""
-    return cv2.imencode(suffix, cv2.cvtColor(img, cv2.COLOR_RGB2BGR))[1].tobytes()
+    """The bytes of a picture file; as JPEG it is small, because TensorBoard's checksum is slow."""
+    options = [cv2.IMWRITE_JPEG_QUALITY, 80] if suffix == '.jpg' else []
+    return cv2.imencode(suffix, cv2.cvtColor(img, cv2.COLOR_RGB2BGR), options)[1].tobytes()
 
 
 def write_indices(path, classes, palette):

@@ -51,24 +51,22 @@ def describe_list(args, report):
     total = sum(report['counts'].values())
     if not total:
         return line
-    shares = [f'{name} {count / total:.1%}' for name, count in name_counts(args, report).items()]
+    counts, ignored = name_counts(args, report)
+    shares = [f'{name} {count / total:.1%}' for name, count in counts.items()]
+    shares += [f'ignored {ignored / total:.1%}'] if ignored else []
     return f'{line}; {list_some(shares, MAX_NAMES)}'
 
 
 def name_counts(args, report):
-    """{class name: count}, in the order of the classes, and 'ignored' last if there are any."""
-    names = dict(enumerate(get_class_names(args)))
+    """{class name: count}, in the order of the classes, and how many values are ignored."""
     counts = {int(value): count for value, count in report['counts'].items()}
-    ignored = counts.pop(args.ignore_index, 0)
-    names.pop(args.ignore_index, None)
-    named = {name: counts.get(value, 0) for value, name in names.items()}
-    return named | ({'ignored': ignored} if ignored else {})
+    ignored, names = counts.pop(args.ignore_index, 0), enumerate(get_class_names(args))
+    return {n: counts.get(value, 0) for value, n in names if value != args.ignore_index}, ignored
 
 
 def check_classes(args, report):
     """UserError if labels of classes hold a single one of them: there is nothing to learn."""
-    counts, names = name_counts(args, report), get_class_names(args)
-    ignored = counts.pop('ignored', 0)
+    (counts, ignored), names = name_counts(args, report), get_class_names(args)
     occurring = [name for name, count in counts.items() if count]
     is_chosen = 0 <= args.ignore_index < count_classes(args)  # a class is ignored on purpose
     if not report['counts'] or len(occurring) > 1 or is_chosen:
@@ -89,7 +87,7 @@ def list_oddities(args, report):
     if report['turned']:
         images = plural(report['turned'], 'image')
         odd.append(f'{name}: EXIF turns {images} and not their labels: check that they match')
-    missing = [n for n, count in name_counts(args, report).items() if not count]
+    missing = [n for n, count in name_counts(args, report)[0].items() if not count]
     if report['counts'] and missing:
         odd.append(f'{name}: never occurs: class {list_some(missing, MAX_NAMES)}')
     return odd
@@ -101,7 +99,7 @@ def compare_lists(args, sets, reports):
     num_shared = count_overlap(*(dataset.files for dataset in sets))
     if num_shared:
         odd.append(f'{num_shared} images of --val_list are also in --train_list')
-    counts = [name_counts(args, report) for report in reports]
+    counts = [name_counts(args, report)[0] for report in reports]
     for one, other in ((0, 1), (1, 0)):
         only = [n for n, count in counts[one].items() if count and not counts[other].get(n)]
         if all(report['counts'] for report in reports) and only:

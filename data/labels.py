@@ -6,6 +6,7 @@ from functools import cache
 import numpy as np
 
 from data.image_io import read_values
+from loss import REGRESSION
 from utils.classes import count_classes, get_colors
 from utils.errors import UserError, plural
 
@@ -38,11 +39,17 @@ def to_classes(values, args, path):
         if values.dtype.itemsize > 2:
             values = values.clip(-1, MAX_VALUE + 1).astype(np.int32)
         return build_table(tuple(args.label_values), ignore_index, num_classes)[values]
-    is_wrong = ((values < 0) | (values >= num_classes)) & (values != ignore_index)
-    if is_wrong.any():
+    check_map(values, args, path)
+    return values.astype(np.uint8, copy=False)
+
+
+def check_map(values, args, path):
+    """UserError if a map contains what is neither a class index nor ignore_index."""
+    is_wrong = values >= count_classes(args)
+    is_wrong = is_wrong if values.dtype.kind == 'u' else is_wrong | (values < 0)
+    if (is_wrong & (values != args.ignore_index)).any():
         found, counts = np.unique(values.astype(np.int64), return_counts=True)
         raise UserError(f'label {path} {explain_values(found, counts, args)}')
-    return values.astype(np.uint8, copy=False)
 
 
 def check_bits(args):
@@ -152,11 +159,19 @@ def build_color_table(colors):
     return table
 
 
-def check_class(value, args, name):
-    """The class of a sample as an int; UserError unless it is a class index or ignore_index."""
+def check_classes(label, args, name):
+    """A sample's class as an int, or its map of classes; UserError if a value is neither a class
+    index nor ignore_index, or if the loss expects numbers.
+    """
+    if args.loss in REGRESSION:
+        advice = 'return floats from read_label, because integers are class indices'
+        raise UserError(f'label {name}: --loss {args.loss} learns numbers: {advice}')
+    if np.ndim(label):
+        check_map(label, args, name)
+        return label
     num_classes = count_classes(args)
-    if 0 <= value < num_classes or value == args.ignore_index:
-        return int(value)
-    hint = '; the classes seem to start at 1, expected 0' if value == num_classes else ''
+    if 0 <= label < num_classes or label == args.ignore_index:
+        return int(label)
+    hint = '; the classes seem to start at 1, expected 0' if label == num_classes else ''
     expected = f'expected 0 to {num_classes - 1} (--num_classes {args.num_classes})'
-    raise UserError(f'{name} has class {value}, {expected}{hint}')
+    raise UserError(f'label {name} has class {label}, {expected}{hint}')

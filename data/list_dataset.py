@@ -11,7 +11,7 @@ from torch.utils.data import Dataset
 
 from data.augment import augment_image, augment_pair, random_light, resize_image, resize_label
 from data.image_io import read_image
-from data.labels import check_class, read_indices
+from data.labels import check_classes, read_indices
 from data.list_file import ListFile
 from utils.errors import UserError
 
@@ -71,6 +71,7 @@ class ListDataset(Dataset):
         """The image and the label of row i, checked against each other."""
         img_path, *cells = self.files[i]
         img, label = self.read_image(img_path), to_array(self.read_label(*cells))
+        name = cells[0] if self.files.num_paths > 1 else f'of {img_path}'
         if np.ndim(img) != 3:
             raise UserError(f'{img_path}: expected (H,W,C) from read_image, got {np.shape(img)}')
         if is_map(label) and img.shape[:2] != label.shape:
@@ -78,12 +79,11 @@ class ListDataset(Dataset):
             note = '; EXIF orientation may have turned one of them' if is_turned else ''
             sizes = f'{label.shape[0]} x {label.shape[1]} (H x W), its image {img_path} is '
             sizes += f'{img.shape[0]} x {img.shape[1]}'
-            name = cells[0] if self.files.num_paths > 1 else 'of the list'
             raise UserError(f'label {name} is {sizes}{note}')
+        if is_classes(label):
+            label = check_classes(label, self.args, name)
         if is_map(label) and label.dtype.kind == 'u' and self.args.ignore_index < 0:
             label = label.astype(np.int32)
-        if isinstance(label, int | np.integer):
-            label = check_class(label, self.args, img_path)
         return img, label
 
     def transform(self, img, label):
@@ -111,6 +111,11 @@ def to_array(label):
     label = label.numpy()[()] if torch.is_tensor(label) else label
     is_bool = isinstance(label, np.ndarray | np.generic) and label.dtype.kind == 'b'
     return label.astype(np.uint8) if is_bool else label
+
+
+def is_classes(label):
+    """Whether a label is a class index or a map of them; points and the like are not."""
+    return np.asarray(label).dtype.kind in 'iu' and (is_map(label) or not np.ndim(label))
 
 
 def is_map(label):

@@ -14,8 +14,8 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from data.image_io import read_mode, read_size
-from data.labels import check_class
-from data.list_dataset import ListDataset, is_map, to_array
+from data.labels import check_classes
+from data.list_dataset import ListDataset, is_classes, is_map, to_array
 from utils.classes import get_colors
 from utils.errors import UserError
 from utils.files import replace_file
@@ -89,18 +89,20 @@ def read_facts(dataset, is_full, rows):
     img_path, *cells = dataset.files[rows[0]]
     try:
         has_files = uses_shipped(dataset, 'read_image')
+        label_file = cells[0] if dataset.files.num_paths > 1 else ''
         size = read_size(img_path) if has_files else dataset.read_image(img_path).shape
         label = dataset.read(rows[0])[1] if is_full else to_array(dataset.read_label(*cells))
-        if isinstance(label, int | np.integer):
-            check_class(label, dataset.args, img_path)
         if is_map(label) and label.shape != tuple(size[:2]):
             dataset.read(rows[0])  # says it
-        has_label_file = dataset.files.num_paths > 1 and uses_shipped(dataset, 'read_label')
-        is_classes = np.asarray(label).dtype.kind in 'iu' and (is_map(label) or not np.ndim(label))
-        values, counts = np.unique(label, return_counts=True) if is_classes else ((), ())
+        if is_classes(label):
+            check_classes(label, dataset.args, label_file or f'of {img_path}')
+        is_turned = has_files and size[2] and np.ndim(label)  # a class of an image has no direction
+        if is_turned and label_file and uses_shipped(dataset, 'read_label'):
+            is_turned = not read_size(label_file)[2]
+        values, counts = np.unique(label, return_counts=True) if is_classes(label) else ((), ())
         return {
             'size': f'{size[0]} x {size[1]}',
-            'turned': has_files and size[2] and not (has_label_file and read_size(cells[0])[2]),
+            'turned': bool(is_turned),
             'mode': read_mode(img_path) if has_files else '',
             'counts': dict(zip(map(int, values), map(int, counts), strict=True)),
         }

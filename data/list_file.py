@@ -116,5 +116,6 @@ class ListFile:
 
 def count_overlap(one, other):
     """How many first columns (images) two ListFiles have in common."""
-    images = {one[i][0] for i in range(len(one))}
-    return sum(other[i][0] in images for i in range(len(other)))
+    images, others = ([os.path.abspath(f[i][0]) for i in range(len(f))] for f in (one, other))  # noqa: PTH100
+    images = set(images)
+    return sum(image in images for image in others)

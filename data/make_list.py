@@ -51,8 +51,9 @@ def choose_affixes(images, labels):
     images, labels = ({Path(file).stem: file for file in files} for files in (images, labels))
     if len(images.keys() & labels.keys()) == min(len(images), len(labels)):
         return SAME_STEM
-    cores, pairs = {}, {SAME_STEM: []}
-    for stem in random.Random(0).sample(list(images), min(NUM_COMPARED, len(images))):
+    compared = random.Random(0).sample(list(images), min(NUM_COMPARED, len(images)))
+    cores, pairs = {}, {}
+    for stem in compared:
         for core, affixes in cut_stem(stem):
             cores[core] = None if core in cores else (affixes, images[stem])  # None: of several
     for stem, label in labels.items():
@@ -61,6 +62,7 @@ def choose_affixes(images, labels):
             # A number may be taken off, but not exchanged: cat_7 is not the image of cat_8.
             if image and not (any(affixes) and NUMBER.search(' '.join(image_affixes))):
                 pairs.setdefault((image_affixes, affixes), []).append((image, label))
+    pairs[SAME_STEM] = [(images[stem], labels[stem]) for stem in compared if stem in labels]
     best = max(pairs, key=lambda rule: (len(pairs[rule]), -len(''.join(chain(*rule)))))
     rivals = [rule for rule in pairs if rule[0] == best[0] or rule[1] == best[1]]
     if best != SAME_STEM:

@@ -38,6 +38,7 @@ def check_refused(make_args, capsys, tmp_path, words, *options):
         (b'', ['list.txt', 'empty']),
         (b'# nothing\n\n', ['list.txt', 'no sample']),
         (b'0.png 0_label.png\n\xff\xfe\x00', ['list.txt:2', 'byte 18', 'UTF-8']),
+        (b'0.png 0_label.png\n1.png\x00 b.png', ['list.txt:2', 'NUL', 'UTF-8']),
         (b'0.png 0_label.png\n1.png\n', ['list.txt:2', '"image label"', "'1.png'"]),
         (b'my 0.png 0_label.png\n', ['list.txt:1', 'tabs']),
         (b'0.png 0_label.png\nx.png y.png\n', ['2 files', 'line 2', 'x.png', 'y.png']),

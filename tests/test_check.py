@@ -107,6 +107,51 @@ def test_a_csv_list_of_classes_is_counted(path, capsys, monkeypatch):
     assert check(capsys, table, '--data_type', 'classes')[0] == 0
 
 
+@pytest.mark.parametrize('data_type', ['list', 'mem_list'])
+def test_a_set_in_memory_is_checked_row_by_row_too(path, capsys, data_type):
+    break_lines(path)
+    code, lines = check(capsys, path, '--data_type', data_type)
+    assert code == 1
+    assert lines[-1] == '3 problems'
+
+
+def test_a_class_may_be_named_ignored(path, capsys):
+    names = path.with_name('names.txt')
+    names.write_text('ground\nignored\nsquare\n')
+    code, lines = check(capsys, path, '--class_names', names)
+    assert code == 0
+    assert lines[0].count('; ground ') == 1
+    assert lines[0].count('ignored ') == 2  # the class, and what --ignore_index leaves out
+
+
+def test_a_list_that_is_spelled_another_way_shares_its_images(path, capsys):
+    other = path.parent / 'other.txt'
+    other.write_text(''.join(f'../set/{i}.png {i}_label.png\n' for i in range(3)))
+    args = get_train_args(
+        ['--train_list', str(path), '--val_list', str(other), '--num_classes', '3']
+    )
+    check_data(args, get_dataset_by_type(args, is_train=True), get_dataset_by_type(args))
+    assert '3 images of --val_list' in capsys.readouterr().err
+
+
+def test_a_class_of_an_image_has_no_direction_that_exif_could_turn(path, capsys, monkeypatch):
+    class Classes(ListDataset):
+        num_paths = 1
+
+        def read_label(self, kind):
+            return int(kind)
+
+    monkeypatch.setattr('test_check.ClassDataset', Classes, raising=False)
+    monkeypatch.setitem(DATASETS, 'classes', 'test_check:ClassDataset')
+    exif = Image.Exif()
+    exif[0x0112] = 3
+    Image.open(path.parent / '0.png').save(path.parent / '0.png', exif=exif)
+    table = path.with_name('list.csv')
+    table.write_text('image,kind\n0.png,0\n1.png,1\n2.png,2\n')
+    lines = check(capsys, table, '--data_type', 'classes')[1]
+    assert not [line for line in lines if 'EXIF' in line]
+
+
 def test_what_is_odd_is_a_warning_and_no_error(path, capsys):
     for label in path.parent.glob('*_label.png'):
         values = np.array(Image.open(label))

@@ -288,6 +288,12 @@ def test_a_newer_format_is_refused(path, monkeypatch):
         load_checkpoint(path)
 
 
+def test_a_newer_format_is_not_malformed_whatever_it_contains(tmp_path):
+    torch.save({'format_version': 2, 'model': {}, 'epoch': 'another type'}, tmp_path / 'a.pth')
+    with pytest.raises(ValueError, match='newer'):
+        load_checkpoint(tmp_path / 'a.pth')
+
+
 def test_a_list_is_no_checkpoint(tmp_path):
     torch.save([1, 2], tmp_path / 'list.pth')
     with pytest.raises(ValueError, match='list.*dict'):

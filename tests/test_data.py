@@ -285,6 +285,7 @@ def test_the_demo_set_is_the_same_each_time_and_holds_every_class(tmp_path, monk
     args = Namespace(
         data_type='list', data_root='', class_names='', img_size=None, ignore_index=255, overfit=0
     )
+    args.loss = 'ce'
     args.num_classes, args.val_list = len(CLASSES), tmp_path / 'a' / 'val.txt'
     val_set = get_dataset_by_type(args)
     values = torch.cat([val_set[i]['label'].unique() for i in range(len(val_set))]).unique()

@@ -9,7 +9,7 @@ from PIL import Image
 
 from data.image_io import read_values
 from data.labels import (
-    check_class,
+    check_classes,
     explain_values,
     parse_label_values,
     read_indices,
@@ -21,8 +21,9 @@ from utils.errors import UserError
 CAMVID = 'sky 128 128 128\nroad 128 64 128\ncar 64 0 128\nignored 0 0 0\nignored 1 2 3\n'
 
 
-def make_args(num_classes=2, ignore_index=255, label_values=None, class_names=''):
+def make_args(num_classes=2, ignore_index=255, label_values=None, class_names='', loss='ce'):
     return Namespace(
+        loss=loss,
         num_classes=num_classes,
         ignore_index=ignore_index,
         label_values=label_values.split() if isinstance(label_values, str) else label_values,
@@ -425,31 +426,45 @@ def write_one(tmp_path):
 # Classification
 
 
+def test_a_map_of_a_dataset_of_ones_own_is_checked_like_a_file():
+    with pytest.raises(UserError, match=r'a\.png contains the value 7 .*0 to 2'):
+        check_classes(np.array([[0, 7], [1, 255]]), make_args(3), 'a.png')
+    check_classes(np.array([[0, 2], [1, 255]], np.int32), make_args(3), 'a.png')
+
+
+def test_integers_are_no_numbers_for_a_regression():
+    for label in (7, np.full((2, 3), 7, np.uint16)):
+        with pytest.raises(UserError, match=r'a\.png.*--loss l1.*floats'):
+            check_classes(label, make_args(1, loss='l1'), 'a.png')
+
+
 @pytest.mark.parametrize('value', [2, np.int64(2), np.uint8(2)])
 def test_a_class_number_is_an_int_in_3_forms(value):
-    number = check_class(value, make_args(3), 'a.png')
+    number = check_classes(value, make_args(3), 'a.png')
     assert (number, type(number)) == (2, int)
 
 
 @pytest.mark.parametrize('value', [4, -1, np.int64(-7)])
 def test_what_is_no_class_number_names_sample_value_and_range(value):
     with pytest.raises(UserError) as stop:
-        check_class(value, make_args(3), 'a.png')
+        check_classes(value, make_args(3), 'a.png')
     message = str(stop.value)
-    assert message.startswith(f'a.png has class {value}, expected 0 to 2 (--num_classes 3)')
+    assert all(
+        word in message for word in ('a.png', f'class {value},', '0 to 2', '--num_classes 3')
+    )
     assert 'start at 1' not in message
 
 
 def test_class_3_of_3_seems_to_start_at_1():
     with pytest.raises(UserError, match=r'a\.png has class 3, expected 0 to 2.*start at 1'):
-        check_class(3, make_args(3), 'a.png')
+        check_classes(3, make_args(3), 'a.png')
 
 
 def test_an_ignored_class_number_passes():
-    assert check_class(255, make_args(3), 'a.png') == 255
+    assert check_classes(255, make_args(3), 'a.png') == 255
 
 
 def test_one_logit_takes_classes_0_and_1():
-    assert [check_class(v, make_args(1), 'a') for v in (0, 1)] == [0, 1]
+    assert [check_classes(v, make_args(1), 'a') for v in (0, 1)] == [0, 1]
     with pytest.raises(UserError, match='expected 0 to 1'):
-        check_class(2, make_args(1), 'a')
+        check_classes(2, make_args(1), 'a')

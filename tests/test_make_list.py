@@ -113,6 +113,13 @@ def test_the_same_stem_is_preferred_where_a_suffix_pairs_as_many(make_set, capsy
     assert '10 unpaired labels' in capsys.readouterr().err
 
 
+def test_a_part_that_is_a_whole_name_elsewhere_hides_no_equal_stem(make_set):
+    train, _ = make_lists(
+        make_set('c.png gt_c.png y.png y_b.png', 'img_b.png y.png q.png'), '--val', 0
+    )
+    assert train == [('y.png', 'y.png')]
+
+
 def test_left_and_right_images_keep_their_own_labels(make_set):
     root = make_set(
         number('left_{0}.png right_{0}.png'), number('left_{0}_gt.png right_{0}_gt.png')

@@ -100,6 +100,9 @@ def check_structure(state, path):
     """The state; UserError if this project wrote the file and a part is not what it writes. Of any
     other file a part that only has the name of ours is left out.
     """
+    version = state.get('format_version')
+    if isinstance(version, int) and version > FORMAT_VERSION:
+        raise UserError(f'checkpoint {path} was written by a newer version of this project')
     names = [*(TRACKED if 'probe' in state else ()), *(name for name in STRUCTURE if name in state)]
     faults = {name: find_fault(state.get(name), STRUCTURE[name]) for name in names}
     if not faults.get('code'):
@@ -111,8 +114,6 @@ def check_structure(state, path):
     if faults:
         lines = '; '.join(f'{name} {fault}' for name, fault in faults.items())
         raise UserError(f'checkpoint {path} is malformed: {lines}')
-    if state['format_version'] > FORMAT_VERSION:
-        raise UserError(f'checkpoint {path} was written by a newer version of this project')
     return state
 
 

@@ -66,11 +66,15 @@ def read_text(path, what):
     content = check_readable(path, what).read_bytes()
     is_utf16 = content[:2] in (b'\xff\xfe', b'\xfe\xff')
     try:
-        return content.decode('utf-16' if is_utf16 else 'utf-8-sig')
+        text = content.decode('utf-16' if is_utf16 else 'utf-8-sig')
     except UnicodeDecodeError as error:
         line = content.count(b'\n', 0, error.start) + 1
         reason = f'byte {error.start} is not UTF-8 text; save the {what} as UTF-8'
         raise UserError(f'{path}:{line}: {reason}') from error
+    if '\0' in text:
+        line = text.count('\n', 0, text.index('\0')) + 1
+        raise UserError(f'{path}:{line}: contains a NUL character; save the {what} as UTF-8')
+    return text
 
 
 @contextmanager
@@ -130,7 +134,8 @@ def read_rows(path):
     if not Path(path).exists():
         return []
     with Path(path).open(newline='', encoding='utf-8-sig', errors='replace') as file:
-        return list(csv.DictReader(file))
+        # A power cut may leave NUL characters, which csv refuses before Python 3.11.
+        return list(csv.DictReader(line.replace('\0', '') for line in file))
 
 
 def write_rows(path, rows):

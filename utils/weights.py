@@ -81,7 +81,8 @@ def align_names(own, state):
     removed = {'', *(f'{name.split(".")[0]}.' for name in state if '.' in name)}
     removed |= {f'{a}{b}' for a in removed for b in ('model.', 'module.') if a}
     added = {'', *(f'{name.split(".")[0]}.' for name in own if '.' in name)}
-    pairs = sorted(((r, a) for r in removed for a in added), key=lambda pair: len(''.join(pair)))
+    pairs = ((r, a) for r in removed for a in added)
+    pairs = sorted(pairs, key=lambda pair: (len(''.join(pair)), pair))
     best = max(pairs, key=lambda pair: len(own.keys() & rename(*pair).keys()))
     notes = [f"'{best[0]}' removed"] * bool(best[0]) + [f"'{best[1]}' added"] * bool(best[1])
     note = f' (prefix {", ".join(notes)})' if notes else ''

@@ -12,6 +12,7 @@ of the image. It contains facts about the model as JSON:
 
 import itertools
 import json
+import re
 import shlex
 import statistics
 import sys
@@ -165,10 +166,11 @@ def describe(args, checkpoint, program):
 
 
 def get_input_shape(program):
-    """'(1, 3, 80, 112)', or '(s0, 3, 16*s1, 16*s2)' where sizes may vary in steps of 16."""
+    """'(1, 3, 80, 112)', or '(N, 3, 16*H, 16*W)' where sizes may vary in steps of 16."""
     name = program.graph_signature.user_inputs[0]
     node = next(node for node in program.graph.nodes if node.name == name)
-    return f'({", ".join(map(str, node.meta["val"].shape))})'
+    shape = zip('NCHW', node.meta['val'].shape, strict=True)
+    return f'({", ".join(re.sub(r"s[0-9]+", letter, str(size)) for letter, size in shape)})'
 
 
 if __name__ == '__main__':

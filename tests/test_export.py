@@ -64,8 +64,9 @@ def test_the_file_runs_and_tells_what_it_is_where_the_project_is_not(path, tmp_p
 
 
 @pytest.mark.slow
-def test_a_dynamic_file_takes_any_number_of_images_of_any_size(path):
+def test_a_dynamic_file_takes_any_number_of_images_of_any_size(path, capsys):
     export_file(path, '--dynamic')
+    assert 'input uint8 RGB (N, 3, H, W)' in capsys.readouterr().out
     program = torch.export.load(path.with_suffix('.pt2')).module()
     for size in ((1, 3, 24, 40), (5, 3, 33, 47)):
         assert program(torch.zeros(size, dtype=torch.uint8)).shape == (size[0], 3, *size[2:])

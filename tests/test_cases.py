@@ -378,6 +378,7 @@ class Three(torch.nn.Module):
         return self.value.expand(len(img), 1, *img.shape[2:])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(('name', 'options'), [('Depth', []), ('ZeroDepth', ['--ignore_index', 0])])
 def test_missing_depth_is_in_no_loss_and_no_score(base, monkeypatch, name, options):
     monkeypatch.setitem(DATASETS, 'depth', f'test_cases:{name}')
@@ -597,6 +598,7 @@ def test_a_csv_list_may_start_with_a_blank_line_and_hold_long_cells(base):
     assert ListFile(path, num_paths=1)[0][1].startswith('1 2 1')
 
 
+@pytest.mark.slow
 def test_training_on_the_validation_list_is_warned_of(base, capsys):
     base.train('--val_list', base.root / 'train.txt')
     assert '8 images of --val_list are also in --train_list' in capsys.readouterr().err

@@ -53,6 +53,7 @@ def test_fast_dev_run_says_what_passed(make_args, capsys):
     assert re.search(r'fast_dev_run passed: data, .*checkpoints', capsys.readouterr().out)
 
 
+@pytest.mark.slow
 def test_train_log_keeps_what_was_printed_and_continues_on_resume(make_args, capsys):
     args = make_args('--epochs', 1)
     main(args)
@@ -140,6 +141,7 @@ def test_a_cell_of_the_log_that_is_no_number_is_a_gap():
     assert np.array_equal(draw_curves(rows), draw_curves([rows[0], rows[1] | {'val/loss': ''}]))
 
 
+@pytest.mark.slow
 def test_a_confusion_matrix_is_drawn_with_its_names():
     img = draw_confusion(np.array([[9, 1], [0, 0]]), ['road', 'sky'])
     assert img.shape[0] == img.shape[1] > 68
@@ -173,6 +175,7 @@ def test_scores_of_classes_by_a_metric_of_yours_are_a_column():
     assert format_table(['a', 'b'], columns)[1:3] == ['a            0.2500', 'b            0.7500']
 
 
+@pytest.mark.slow
 def test_the_footer_of_a_fine_tuned_run_can_be_resumed_as_it_stands(make_args, capsys):
     first = train(make_args('--epochs', 1))
     main(make_args('--epochs', 1, '--load_model_path', first.model_dir / 'best.pth', run='tuned'))

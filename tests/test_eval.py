@@ -99,6 +99,7 @@ def test_a_class_may_be_named_label(make_args, tmp_path):
     assert {line.count(',') for line in lines} == {3}
 
 
+@pytest.mark.slow
 def test_each_evaluation_adds_a_line_to_results_csv(run):
     evaluate(run)
     evaluate(run, '--save_prefix', 'again')
@@ -117,6 +118,7 @@ def test_an_image_without_the_metric_comes_last(run, monkeypatch):
     assert [row['x'] for row in rows] == ['0.500000'] * 4 + ['']
 
 
+@pytest.mark.slow
 def test_save_viz_writes_the_worst_and_evenly_spaced_images_and_deletes_none(run):
     result_dir = evaluate(run, '--save_viz', 1)
     worst = Path(read_rows(result_dir / 'per_image.csv')[0]['image']).with_suffix('.png').name

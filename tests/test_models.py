@@ -207,6 +207,7 @@ def restored_kernels():
     torch.backends.cudnn.benchmark = False
 
 
+@pytest.mark.slow
 def test_two_deterministic_trainings_are_bit_identical(make_args, restored_kernels):
     weights = []
     for run in ('first', 'second'):

@@ -88,9 +88,9 @@ def straight(make_args):
     return train(make_args(*OPTIONS, run='straight')).model_dir
 
 
-QUICK_PLACES = [('update', 4), ('val_per_epoch', 1), ('finish_epoch', 2)]
-PLACES = [('update', n) for n in (1, 2, 3, 5, EPOCHS * STEPS)] + [('val_per_epoch', EPOCHS)]
-PLACES = QUICK_PLACES + [pytest.param(place, marks=pytest.mark.slow) for place in PLACES]
+PLACES = [('update', n) for n in (1, 2, 3, 5, EPOCHS * STEPS)]
+PLACES += [('val_per_epoch', 1), ('val_per_epoch', EPOCHS), ('finish_epoch', 2)]
+PLACES = [('update', 4), *(pytest.param(place, marks=pytest.mark.slow) for place in PLACES)]
 
 
 @pytest.mark.parametrize('place', PLACES, ids=str)
@@ -240,6 +240,7 @@ def test_the_newest_whole_checkpoint_is_used_and_named(make_args, capsys, how):
     assert [row['epoch'] for row in read_rows(run / 'log.csv')] == ['1', '2', '3']
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('option', [[], ['--epochs', 9], ['--allow_changes']])
 def test_with_files_of_which_none_loads_nothing_is_touched(make_args, option, capsys):
     run = train(make_args('--epochs', 1)).model_dir

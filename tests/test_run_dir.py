@@ -144,6 +144,7 @@ def test_somebodys_weights_and_code_stay_as_they_are(make_args, tmp_path, option
     assert read_tree(tmp_path) == before
 
 
+@pytest.mark.slow
 def test_an_old_run_whose_record_lists_no_files_is_not_overwritten(make_args, tmp_path):
     trainer = train(make_args('--epochs', 1))
     record = read_record(trainer)
@@ -157,6 +158,7 @@ def test_an_old_run_whose_record_lists_no_files_is_not_overwritten(make_args, tm
     assert load_checkpoint(trainer.model_dir / 'last.pth')['epoch'] == 2
 
 
+@pytest.mark.slow
 def test_overwrite_removes_the_run_and_keeps_what_is_not_the_runs(make_args, tmp_path):
     run = tmp_path / 'run'
     main(make_args('--epochs', 2, '--save_freq', 1))

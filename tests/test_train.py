@@ -81,6 +81,7 @@ def test_a_finished_run_says_so_and_does_nothing(make_args, capsys):
     assert before == after
 
 
+@pytest.mark.slow
 def test_a_finished_run_continues_with_more_epochs(make_args):
     train(make_args('--epochs', 1))
     assert train(make_args('--epochs', 3, '--resume')).state.step == 6
@@ -117,6 +118,7 @@ def test_validation_does_not_change_what_is_learned(make_args, options):
     assert are_equal(*learned)
 
 
+@pytest.mark.slow
 def test_lr_falls_as_the_scheduler_says(make_args):
     cosine = train(make_args('--lr', 0.1, '--scheduler', 'cosine', '--epochs', 4, run='cosine'))
     lrs = [float(row['lr']) for row in read_log(cosine.args)]
@@ -152,6 +154,7 @@ def fake_validation(monkeypatch, name, scores):
     )
 
 
+@pytest.mark.slow
 def test_early_stop_waits_for_3_validations(make_args, monkeypatch):
     fake_validation(monkeypatch, 'miou', [0.5, 0.6, 0.4, 0.5, 0.55, 0.9])
     trainer = train(make_args('--epochs', 10, '--early_stop', 3, '--best_metric', 'miou'))
@@ -166,6 +169,7 @@ def test_best_follows_its_metric_downwards_for_a_loss(make_args, monkeypatch):
     assert load_checkpoint(trainer.model_dir / 'best.pth')['epoch'] == 2
 
 
+@pytest.mark.slow
 def test_fast_dev_run_does_two_batches_of_everything_beside_the_run(make_args, tmp_path):
     train(make_args('--epochs', 1))
     trainer = train(make_args('--fast_dev_run', '--batch_size', 2, '--epochs', 9))
@@ -174,6 +178,7 @@ def test_fast_dev_run_does_two_batches_of_everything_beside_the_run(make_args, t
     assert load_checkpoint(tmp_path / 'run' / 'last.pth')['args']['fast_dev_run'] is False
 
 
+@pytest.mark.slow
 def test_weights_to_start_from_are_taken_and_nothing_else(make_args):
     first = train(make_args('--epochs', 1, run='first'))
     path = first.model_dir / 'last.pth'
@@ -283,6 +288,7 @@ def test_a_steps_random_numbers_are_the_same_with_0_and_2_workers(make_args, mon
     assert runs[0] == runs[1]
 
 
+@pytest.mark.slow
 def test_a_resumed_step_has_the_random_numbers_that_it_has_straight_through(make_args, monkeypatch):
     numbers = record_step_randomness(monkeypatch)
     train(make_args('--epochs', 2, run='straight'))

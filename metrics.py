@@ -49,7 +49,7 @@ class Scored:
         counts.scatter_add_(0, cell, torch.ones_like(cell))
         return counts.view(num_classes + 1, num_classes)[:-1]
 
-    @property
+    @cached_property
     def class_counts(self):
         """Three (C,) pixel counts per class: true positives, labels, predictions. All are 0 for a
         class that --ignore_index names, so that no mean includes it.

@@ -21,7 +21,7 @@ from utils.checkpoint import load_checkpoint
 from utils.console import TRAIN_LOG, Console
 from utils.errors import one_line_errors
 from utils.logger import Logger
-from utils.optim import select_ema, select_optimizer, select_scaler, select_scheduler
+from utils.optim import Ema, select_optimizer, select_scaler, select_scheduler
 from utils.replay import replay
 from utils.resume import find_newest, get_state, load_state
 from utils.torch_utils import seed_step, set_up_torch, split_batch
@@ -41,7 +41,7 @@ class Trainer:
         self.train_loader = select_train_loader(args)
         initial = load_checkpoint(args.load_model_path) if args.load_model_path else None
         self.model = select_model(args, initial)
-        self.ema, self.scaler = select_ema(self.model, args), select_scaler(args)
+        self.ema, self.scaler = Ema(unwrap(self.model), args.ema), select_scaler(args)
         self.optimizer = select_optimizer(self.model, args)
         self.scheduler = select_scheduler(self.optimizer, args, len(self.train_loader))
         self.evaluator = Evaluator(args, self.ema.module)

@@ -15,19 +15,20 @@ SMOOTHED = 'smoothed or saved as JPEG; threshold and save as PNG, resize with ne
 
 
 def read_indices(path, args):
-    """(H,W) uint8 class indices of a label file. With a class file with colors, RGB files are read
-    as colors even if they are all gray: the black of an empty mask is a color, not class 0.
+    """(H,W) class indices of a label file, uint8, or int32 if --ignore_index is negative. With a
+    class file with colors, RGB files are read as colors even if they are all gray: the black of an
+    empty mask is a color, not class 0.
     """
     is_color = bool(get_colors(args)) and not getattr(args, 'label_values', None)
     return to_classes(read_values(path, is_color), args, path)
 
 
 def to_classes(values, args, path):
-    """(H,W) uint8 class indices or ignore_index of what read_values returned: colors by the class
-    file, numbers by --label_values or as they are. UserError says how to read anything else.
+    """(H,W) class indices or ignore_index of what read_values returned: colors by the class file,
+    numbers by --label_values or as they are. UserError says how to read anything else.
     """
     num_classes, ignore_index = count_classes(args), args.ignore_index
-    check_bits(args)
+    check_bits(args, is_mapped=values.ndim == 3 or bool(getattr(args, 'label_values', None)))
     if values.ndim == 3:
         indices = look_up_colors(values, args, path)
         if indices is not None:
@@ -40,7 +41,7 @@ def to_classes(values, args, path):
             values = values.clip(-1, MAX_VALUE + 1).astype(np.int32)
         return build_table(tuple(args.label_values), ignore_index, num_classes)[values]
     check_map(values, args, path)
-    return values.astype(np.uint8, copy=False)
+    return values.astype(np.int32 if ignore_index < 0 else np.uint8, copy=False)
 
 
 def check_map(values, args, path):
@@ -52,16 +53,20 @@ def check_map(values, args, path):
         raise UserError(f'label {path} {explain_values(found, counts, args)}')
 
 
-def check_bits(args):
-    """UserError for an ignored value, or for classes, that a label map of 8 bits cannot hold."""
-    if not 0 <= args.ignore_index <= 255 or count_classes(args) > 256:
+def check_bits(args, is_mapped):
+    """UserError for an ignored value, or for classes, that a label map cannot hold. A negative one,
+    which ignores nothing, needs stored values that are the classes as they are.
+    """
+    lowest = 0 if is_mapped else -(2**31)
+    if not lowest <= args.ignore_index <= 255 or count_classes(args) > 256:
         options = f'--ignore_index {args.ignore_index}, --num_classes {args.num_classes}'
-        raise UserError(f'{options}: label maps have 8 bits, expected 0 to 255, up to 256 classes')
+        expected = f'expected {"0" if is_mapped else "-1"} to 255, and up to 256 classes'
+        raise UserError(f'{options}: label maps have 8 bits, {expected}')
 
 
 def check_label_values(args):
     """UserError if --label_values is not what to_classes understands."""
-    check_bits(args)
+    check_bits(args, is_mapped=True)
     build_table(tuple(args.label_values), args.ignore_index, count_classes(args))
 
 

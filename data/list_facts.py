@@ -16,8 +16,8 @@ from tqdm import tqdm
 from data.image_io import read_mode, read_size
 from data.labels import check_classes
 from data.list_dataset import ListDataset, is_classes, is_map, to_array
+from data.loading import init_worker
 from utils.classes import get_colors
-from utils.errors import UserError
 from utils.files import replace_file
 
 MAX_CHECKED = 2000  # rows of a longer list are a random sample
@@ -63,7 +63,7 @@ def count_rows(args, dataset, rows, is_full):
     counts, sizes, modes, num_turned, errors = Counter(), Counter(), Counter(), 0, []
     num_workers = args.num_workers if len(rows) > 200 else 0
     read = partial(read_facts, dataset, is_full)
-    loader = DataLoader(rows, num_workers=num_workers, collate_fn=read)
+    loader = DataLoader(rows, num_workers=num_workers, collate_fn=read, worker_init_fn=init_worker)
     for facts in tqdm(loader, title, leave=False, delay=2, disable=not sys.stderr.isatty()):
         if 'error' in facts:
             errors.append(f'{files.path}:{files.line_numbers[facts["row"]]}: {facts["error"]}')
@@ -106,7 +106,7 @@ def read_facts(dataset, is_full, rows):
             'mode': read_mode(img_path) if has_files else '',
             'counts': dict(zip(map(int, values), map(int, counts), strict=True)),
         }
-    except UserError as error:
+    except ValueError as error:  # a UserError, or what float(cell) of a read_label says
         return {'row': rows[0], 'error': str(error)}
 
 

@@ -54,6 +54,12 @@ class ListFile:
         paths = [os.path.join(self.root, cell) for cell in cells[: self.num_paths]]  # noqa: PTH118
         return (*paths, *cells[self.num_paths :])
 
+    def list_images(self):
+        """Yields the absolute path of each row's first cell, as plain as it can be written."""
+        root = os.path.abspath(self.root)  # noqa: PTH100
+        for i in range(len(self)):
+            yield os.path.normpath(os.path.join(root, self.entry(i)[0]))  # noqa: PTH118
+
     def _parse_text(self):
         for number, line in enumerate(read_text(self.path, 'list').splitlines(), 1):
             line = line.strip()
@@ -116,6 +122,5 @@ class ListFile:
 
 def count_overlap(one, other):
     """How many first columns (images) two ListFiles have in common."""
-    images, others = ([os.path.abspath(f[i][0]) for i in range(len(f))] for f in (one, other))  # noqa: PTH100
-    images = set(images)
-    return sum(image in images for image in others)
+    images = {*one.list_images()}
+    return sum(image in images for image in other.list_images())

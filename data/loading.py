@@ -83,7 +83,7 @@ class Loader(DataLoader):
             batches = super().__iter__()
         finally:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
-        return (to_device(batch, self.device) for batch in batches)
+        return (to_device(restore_tuples(batch), self.device) for batch in batches)
 
     def start_at(self, epoch, batch=0):
         """Chooses the epoch, from 1, and how many of its batches are left out."""
@@ -173,3 +173,11 @@ def collate_batch(samples):
     if torch.is_tensor(label) and label.ndim == 3 and label.shape[2] != 2:  # (N,K,2) are points
         batch.setdefault('size', tuple(label.shape[1:]))
     return batch
+
+
+def restore_tuples(batch):
+    """The batch with its tuples of numbers: pinning memory makes them lists before torch 2.10. Of
+    other lists none contains numbers, which `collate_batch` stacks.
+    """
+    kept = {k: v for k, v in batch.items() if isinstance(v, list) and isinstance(v[0], int | float)}
+    return batch | {key: tuple(value) for key, value in kept.items()}

@@ -152,7 +152,8 @@ def test_a_broken_label(make_args, capsys, tmp_path, broken, fault):
 
 
 def test_an_ignored_value_that_8_bits_cannot_hold(make_args, capsys, tmp_path):
-    check_refused(make_args, capsys, tmp_path, ['--ignore_index -1'], '--ignore_index', -1)
+    check_refused(make_args, capsys, tmp_path, ['--ignore_index 256'], '--ignore_index', 256)
+    check_refused(make_args, capsys, tmp_path, ['255', '--ignore_index 255'], '--ignore_index', -1)
 
 
 def test_labels_of_ignored_pixels_alone_train_without_a_nan(make_args, tmp_path, broken):

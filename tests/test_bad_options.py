@@ -1,11 +1,17 @@
 """Mistakes on the command line: one line on stderr, exit code 2, nothing created."""
 
+import sys
+
 import pytest
 from conftest import run_python
+from torch._utils import ExceptionWrapper
 
 from data.data_entry import DATASETS
 from loss import LOSSES
 from metrics import METRICS
+from options import get_train_args
+from utils import registry
+from utils.errors import UserError, choose, one_line_errors
 
 
 def check_refused(make, options, words, capsys, tmp_path):
@@ -52,9 +58,9 @@ def check_refused(make, options, words, capsys, tmp_path):
     ids=lambda value: ' '.join(map(str, value)) if isinstance(value, list) else str(value),
 )
 def test_a_mistake_is_named_in_one_line(make_args, capsys, tmp_path, monkeypatch, options, words):
-    for registry, name in ((DATASETS, 'toy_data'), (LOSSES, 'toy_loss'), (METRICS, 'toy_acc')):
-        monkeypatch.setitem(registry, name, None)
-        monkeypatch.setitem(registry, 'another', None)
+    for names, name in ((DATASETS, 'toy_data'), (LOSSES, 'toy_loss'), (METRICS, 'toy_acc')):
+        monkeypatch.setitem(names, name, None)
+        monkeypatch.setitem(names, 'another', None)
     check_refused(make_args, options, words, capsys, tmp_path)
 
 
@@ -82,3 +88,39 @@ def test_the_programs_say_it_on_stderr_and_exit_with_2(command, words):
     assert process.stdout == ''
     assert process.stderr.count('\n') == 1
     assert all(word in process.stderr for word in words), process.stderr
+
+
+def test_an_unknown_name_in_a_worker_is_one_line(capsys):
+    try:
+        choose({'cat': 0}, 'cta', 'class', 'classes.txt')
+    except UserError:
+        wrapped = ExceptionWrapper(sys.exc_info(), 'in DataLoader worker process 0')
+    with pytest.raises(SystemExit), one_line_errors():
+        wrapped.reraise()
+    assert capsys.readouterr().err.startswith("error: unknown --class 'cta'; did you mean 'cat'?")
+
+
+def test_files_of_options_that_name_each_other_are_one_line(tmp_path, capsys):
+    (tmp_path / 'a.txt').write_text(f'@{tmp_path}/a.txt --lr 1\n')
+    for words in ([f'@{tmp_path}/a.txt'], ['--epochs', '9' * 400]):
+        with pytest.raises(SystemExit) as stop:
+            get_train_args(words)
+        assert stop.value.code == 2
+        assert capsys.readouterr().err.count('\n') == 1
+
+
+@pytest.mark.parametrize(
+    ('text', 'expected'),
+    [
+        ("MODELS = {**OTHERS, 'net': 'a:b'}", 'net (model/model_entry.py)'),
+        ("MODELS = dict(net='a:b')", 'a name (model/model_entry.py)'),
+        ('other = 1', 'a name in model/model_entry.py'),
+    ],
+)
+def test_a_registry_may_be_written_in_other_ways(tmp_path, monkeypatch, text, expected):
+    (tmp_path / 'model').mkdir()
+    (tmp_path / 'model' / 'model_entry.py').write_text(text)
+    monkeypatch.setattr(registry, '__file__', str(tmp_path / 'utils' / 'registry.py'))
+    registry.list_names.cache_clear()
+    assert registry.list_names('model_type') == expected
+    registry.list_names.cache_clear()

@@ -4,7 +4,6 @@ import pickle
 import re
 import shutil
 import unicodedata
-from argparse import Namespace
 from functools import partial
 from pathlib import Path
 
@@ -12,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from data.data_entry import DATASETS
 from data.list_dataset import ListDataset
@@ -25,7 +25,7 @@ from train import Trainer, main
 from utils.checkpoint import load_checkpoint
 from utils.errors import UserError, one_line_errors
 from utils.files import read_rows
-from utils.optim import select_ema
+from utils.optim import Ema
 from utils.torch_utils import split_batch
 from utils.weights import get_weights, load_match_dict
 
@@ -486,7 +486,7 @@ def test_averaged_weights_follow_quickly_at_first(base):
     args = base.args('--ema', 0.999)
     model = torch.nn.Linear(1, 1, bias=False)
     model.weight.data.fill_(0)
-    average = select_ema(model, args)
+    average = Ema(model, args.ema)
     for _ in range(40):
         model.weight.data.fill_(1)
         average.update_parameters(model)
@@ -787,15 +787,31 @@ def test_padding_of_unsigned_masks_is_ignored_with_a_negative_value(base, monkey
     assert found.tolist() == [-1, 1]
 
 
-def test_averaged_weights_leave_integers_and_infinite_masks_alone():
+def test_averaged_weights_copy_integers_and_leave_infinite_masks_alone():
     model = torch.nn.Linear(2, 2)
     model.register_buffer('order', torch.arange(200))
-    model.register_buffer('mask', torch.tensor([0.0, -torch.inf]))
-    ema = select_ema(model, Namespace(ema=0.999))
+    model.register_buffer('mask', torch.tensor([0.0, -torch.inf]), persistent=False)
+    ema = Ema(model, 0.999)
     for _ in range(50):
+        model.order += 1
         ema.update_parameters(model)
     assert torch.equal(ema.module.order, model.order)
     assert torch.equal(ema.module.mask, model.mask)
+
+
+def test_averaged_weights_are_those_of_torch():
+    model, decay = torch.nn.BatchNorm2d(3), 0.5
+    ema = Ema(model, decay)
+    # It has the smaller decay of the first steps not, which the later ones make forget.
+    expected = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True)
+    for _ in range(20):
+        model(torch.rand(2, 3, 4, 4))
+        model.weight.data.normal_()
+        ema.update_parameters(model)
+        expected.update_parameters(model)
+    own, other = ema.module.state_dict(), expected.module.state_dict()
+    assert torch.allclose(own['weight'], other['weight'], atol=1e-3)
+    assert torch.allclose(own['running_var'], other['running_var'], atol=1e-3)
 
 
 @pytest.mark.slow

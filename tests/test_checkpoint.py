@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 import torch
 
+from options import parse_test_args
 from utils import checkpoint
+from utils.arg_parser import Parser
 from utils.checkpoint import load_checkpoint, save_checkpoint
 from utils.checkpoint_check import TRACKED
 from utils.errors import UserError
@@ -380,3 +382,10 @@ def test_a_list_in_a_list_3000_times_is_refused(tmp_path):
     torch.save({'a': []}, tmp_path / 'a.pth')
     with pytest.raises(UserError, match='grows'):
         checkpoint.check_growth({'a': value}, tmp_path / 'a.pth')
+
+
+@pytest.mark.parametrize('value', [np.zeros(2), {'a': 1}, torch.zeros(2)])
+def test_a_stored_option_that_cannot_be_typed_is_one_line(value):
+    parser = parse_test_args(Parser())
+    with pytest.raises(UserError, match='img_size'):
+        parser.parse_stored({'img_size': value}, ['img_size'])

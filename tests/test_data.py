@@ -20,7 +20,7 @@ from data.data_entry import (
 from data.image_io import read_image, read_values
 from data.list_dataset import ListDataset
 from data.list_file import ListFile, count_overlap
-from data.loading import EpochSampler
+from data.loading import EpochSampler, collate_batch, restore_tuples
 from data.mem_list_dataset import MemListDataset
 from data.shapes import CLASSES, write_set
 from utils.torch_utils import seed_generators
@@ -167,6 +167,15 @@ def test_the_batch_is_what_the_contract_says(make_args):
     assert batch['label'].shape == (4, *SIZE)
     assert set(batch['label'].unique().tolist()) <= {0, 1, 2, 255}
     assert all(name.endswith('.png') for name in batch['name'])
+
+
+def test_pinning_that_makes_lists_of_tuples_changes_no_size(make_args):
+    # As DataLoader's pin_memory did before torch 2.10.
+    batch = collate_batch([select_eval_loader(make_args()).dataset[0, 0]] * 2)
+    pinned = {k: list(v) if isinstance(v, tuple) else v for k, v in batch.items()}
+    restored = restore_tuples(pinned)
+    assert restored['size'] == SIZE
+    assert restored['name'] == batch['name']
 
 
 def test_for_validation_the_label_keeps_its_own_size(make_args):

@@ -94,10 +94,11 @@ def test_fractions_and_nan_are_no_class_indices():
 
 def test_255_as_a_class_is_refused_beyond_256_classes_and_ignore_index_beyond_8_bits():
     values = make_label(0, 1)
-    for args in (make_args(257), make_args(2, -1), make_args(2, 256)):
+    for args in (make_args(257), make_args(2, 256), make_args(2, -1, label_values='0 1')):
         with pytest.raises(UserError, match=f'--ignore_index {args.ignore_index}.*8 bits'):
             to_classes(values, args, 'a')
     assert to_classes(make_label(0, 254), make_args(255), 'a').max() == 254
+    assert to_classes(make_label(0, 255), make_args(256, -1), 'a').max() == 255
 
 
 # What refusals say

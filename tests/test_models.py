@@ -371,3 +371,15 @@ def test_a_failed_strict_load_changes_no_weight():
     with pytest.raises(ValueError, match='another model'):
         load_strict(model, make_head(4).state_dict())
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+@pytest.mark.parametrize('dtype', [torch.float64, torch.uint16, torch.int64])
+def test_images_of_other_types_than_uint8_and_float32_are_one_line(dtype):
+    with pytest.raises(UserError, match=str(dtype).removeprefix('torch.')):
+        normalize(torch.zeros(1, 3, 2, 2, dtype=dtype))
+
+
+def test_the_names_of_a_wide_model_are_aligned_at_once():
+    model = nn.ModuleDict({f'layer{i}': nn.Linear(1, 1) for i in range(300)})
+    wrapped = {f'module.{name}': value for name, value in model.state_dict().items()}
+    assert "'module.' removed" in load_match_dict(model, wrapped)

@@ -9,6 +9,7 @@ from conftest import read_record, train
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch.optim import lr_scheduler
 
+from options import get_train_model_dir
 from train import Trainer, main
 from utils.checkpoint import load_checkpoint, save_checkpoint
 from utils.errors import UserError
@@ -501,6 +502,20 @@ def test_best_pth_is_made_to_hold_the_best_epoch(make_args, monkeypatch, capsys,
     main(make_args('--epochs', 2, '--save_freq', 1, '--best_metric', 'miou', '--resume'))
     assert load_checkpoint(run / 'best.pth')['epoch'] == 2
     assert 'best: epoch 2' in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_best_pth_never_holds_the_middle_of_an_epoch(make_args, monkeypatch, capsys):
+    options = ['--epochs', 3, '--save_steps', 1, '--best_metric', 'miou']
+    fake_scores(monkeypatch, miou=[0.5, 0.4, 0.3])
+    train_until(make_args, monkeypatch, 'update', 4, *options)  # in epoch 2; epoch 1 is the best
+    run = get_train_model_dir(make_args())
+    (run / 'best.pth').unlink()
+    with pytest.raises(Killed), monkeypatch.context() as patch:
+        kill_at(patch, 'update', 1)
+        main(make_args(*options, '--resume'))
+    assert not (run / 'best.pth').exists()
+    assert 'starts afresh' in capsys.readouterr().out
 
 
 @pytest.mark.slow

@@ -13,7 +13,7 @@ from conftest import ROOT, RUN, read_record, run_python, train
 
 from train import Trainer, main
 from utils.checkpoint import load_checkpoint
-from utils.errors import UserError, one_line_errors
+from utils.errors import BusyError, UserError, one_line_errors
 from utils.tracking.run_dir import RunDir, lock_run, undo_on_error
 
 
@@ -326,3 +326,11 @@ def test_only_the_newest_numbered_checkpoints_of_the_run_stay(make_args, tmp_pat
     own = sorted(int(p.name[:4]) for p in theirs.parent.glob('0*.pth') if p != theirs)
     assert own == left
     assert theirs.exists()
+
+
+def test_a_directory_that_another_process_has_made_meanwhile_stays(tmp_path):
+    with pytest.raises(BusyError), undo_on_error(tmp_path / 'run'):
+        (tmp_path / 'run').mkdir()  # by the other one
+        (tmp_path / 'run' / 'args.txt').touch()
+        raise BusyError('is trained by another process')
+    assert (tmp_path / 'run' / 'args.txt').exists()

@@ -301,6 +301,14 @@ def test_a_batch_that_cannot_be_replayed_is_one_line(make_args, place):
         main(make_args('--epochs', 2, '--val_freq', 0, '--replay', *place))
 
 
+@pytest.mark.slow
+def test_a_replay_with_another_batch_size_is_refused(make_args):
+    train(make_args('--epochs', 2, '--val_freq', 0, '--save_freq', 1))
+    options = ['--epochs', 2, '--val_freq', 0, '--batch_size', 2, '--allow_changes']
+    with pytest.raises(UserError, match='--batch_size'):
+        main(make_args(*options, '--replay', 2, 2))
+
+
 def test_without_a_run_there_is_nothing_to_replay(make_args, tmp_path):
     with pytest.raises(UserError, match='no checkpoint'):
         main(make_args('--replay', 1, 1))

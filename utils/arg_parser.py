@@ -62,7 +62,12 @@ class Parser(argparse.ArgumentParser):
         """
         values, stored = {}, stored if isinstance(stored, dict) else {}
         for action in [a for a in self._actions if a.dest in names and a.dest in stored]:
-            words = format_words(action, stored[action.dest])
+            value = stored[action.dest]
+            parts = value if isinstance(value, list) else [value]
+            if not all(isinstance(part, str | int | float | None) for part in parts):
+                kind = type(value).__name__
+                raise UserError(f'the checkpoint contains a {kind} as option {action.dest}')
+            words = format_words(action, value)
             if len(words) == 2:  # --x=value, so that a value with a leading @ or - stays a value
                 words = ['='.join(words)]
             try:
@@ -77,9 +82,11 @@ class Parser(argparse.ArgumentParser):
         raise UserError(message)
 
 
-def expand(argv):
+def expand(argv, depth=0):
     """The words of argv, with its `@args.txt` files replaced by their content."""
     words = []
+    if depth > 10:
+        raise UserError(f'{" ".join(argv)[:80]}: files of options that name each other')
     for word in argv:
         if not word.startswith('@'):
             words.append(word)
@@ -88,7 +95,7 @@ def expand(argv):
             content = shlex.split(read_text(word[1:], 'file of options'), comments=True)
         except ValueError as error:  # a UserError too
             raise UserError(f'{word}: {error}') from error
-        words += expand(content)
+        words += expand(content, depth + 1)
     return words
 
 

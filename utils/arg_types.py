@@ -11,9 +11,10 @@ def number(kind, expected, is_valid):
     def parse(text):
         try:
             value = kind(text)
-        except ValueError:
-            value = math.nan
-        if not math.isfinite(value) or not is_valid(value):
+            is_finite = math.isfinite(value)
+        except (ValueError, OverflowError):  # a whole number of hundreds of digits
+            is_finite = False
+        if not is_finite or not is_valid(value):
             raise argparse.ArgumentTypeError(f"expected {expected}, got '{text}'")
         return value
 

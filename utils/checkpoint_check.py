@@ -9,6 +9,7 @@ from collections import OrderedDict
 from contextlib import suppress
 from pathlib import PurePosixPath
 
+import numpy as np
 import torch
 
 from utils.errors import UserError, one_line
@@ -30,7 +31,7 @@ STRUCTURE = {
     'probe': {'answer': (torch.Tensor, str), 'device': str, 'sample': str},
     'provenance': {
         **{'command': str, 'directory': str, 'versions': dict, 'earlier': list},
-        'data': {'*': {'list': str, 'samples': int}},
+        'data': {'val': {'list': str, 'samples': int}, '*': {'list': str, 'samples': int}},
     },
 }
 TRACKED = ('args', 'metrics', 'code', 'provenance')  # are there if 'probe' is
@@ -85,6 +86,8 @@ def count_items(value, counts):
     """
     if torch.is_tensor(value):
         return value.numel()
+    if isinstance(value, np.ndarray):
+        return value.size
     if isinstance(value, str | bytes):
         return 1 + len(value)
     if not isinstance(value, dict | list | tuple | set):

@@ -12,14 +12,7 @@ class UserError(ValueError):
     """A mistake in what the user typed or prepared. One line: what, where and how to fix it."""
 
     exit_code = 2
-
-
-class UnknownNameError(UserError):
-    """--`option` got a name that its registry does not have."""
-
-    def __init__(self, message, option):
-        super().__init__(message)
-        self.option = option
+    option = ''  # that got a name which its registry does not have
 
 
 class BusyError(UserError):
@@ -39,7 +32,9 @@ def choose(registry, name, option, file):
     if name in registry:
         return registry[name]
     hint = f'{nearest(name, registry)} ({file} has {", ".join(registry)})'
-    raise UnknownNameError(f"unknown --{option} '{name}'{hint}", option)
+    error = UserError(f"unknown --{option} '{name}'{hint}")
+    error.option = option
+    raise error
 
 
 def one_line(error):

@@ -1,13 +1,16 @@
 """Optimizer, learning-rate schedule, gradient scaler and averaged weights (EMA)."""
 
+import copy
 import math
 import warnings
 
 import torch
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from utils.torch_utils import select_device
-from utils.weights import unwrap
+
+# fp16 begins with skipped steps; the schedule counts them too.
+warnings.filterwarnings('ignore', r'Detected call of `lr_scheduler\.step')
 
 
 def select_optimizer(model, args):
@@ -29,12 +32,10 @@ def select_scheduler(optimizer, args, steps_per_epoch):
         if step < warmup_steps:
             return (step + 1) / warmup_steps
         done = min((step - warmup_steps) / num_steps, 1)
-        return {
-            'none': 1.0,
-            'cosine': (1 + math.cos(math.pi * done)) / 2,
-            'poly': (1 - done) ** 0.9,
-            'step': args.lr_decay ** (step // (args.lr_step * steps_per_epoch)),
-        }[args.scheduler]
+        if args.scheduler == 'step':
+            return args.lr_decay ** (step // (args.lr_step * steps_per_epoch))
+        cosine, poly = (1 + math.cos(math.pi * done)) / 2, (1 - done) ** 0.9
+        return {'none': 1.0, 'cosine': cosine, 'poly': poly}[args.scheduler]
 
     return torch.optim.lr_scheduler.LambdaLR(optimizer, lr_factor)
 
@@ -50,10 +51,8 @@ def load_optimizer(optimizer, scheduler, state, num_steps):
     stored_lr = optimizer.param_groups[0]['lr']
     for group, own in zip(optimizer.param_groups, options, strict=True):
         group.update(own)
-    with warnings.catch_warnings():
-        warnings.simplefilter('ignore')  # that no step of the optimizer came before
-        for _ in range(num_steps):
-            scheduler.step()
+    for _ in range(num_steps):
+        scheduler.step()
     lr = scheduler.get_last_lr()[0]
     if lr != stored_lr:
         print(f'learning rate of the next step: {stored_lr:.4g} -> {lr:.4g}')
@@ -64,31 +63,26 @@ def select_scaler(args):
     return torch.amp.GradScaler(select_device(args).type, enabled=args.amp == 'fp16')
 
 
-def select_ema(model, args):
-    """The averaged weights of --ema: `.module` is the network to evaluate.
+class Ema:
+    """`.module` is the network to evaluate: averaged weights or, without --ema, the network itself.
 
     The decay is smaller in the first steps, so that a short run does not average random weights.
     """
-    model = unwrap(model)
-    if not args.ema:
-        return NoEma(model)
 
-    def average(averaged, current, num_averaged):
-        is_float = averaged[0].is_floating_point()  # the tensors of a call have one dtype
-        if is_float:
-            decay = min(args.ema, (1 + int(num_averaged)) / (10 + int(num_averaged)))
-            get_ema_multi_avg_fn(decay)(averaged, current, num_averaged)
-        for mean, value in zip(averaged, current, strict=True):  # integers, and masks of -inf
-            mean.copy_(torch.where(mean.isfinite(), mean, value) if is_float else value)
+    def __init__(self, model, decay):
+        self.decay, self.num_steps = decay, 0
+        self.module = copy.deepcopy(model) if decay else model
 
-    return AveragedModel(model, multi_avg_fn=average, use_buffers=True)
-
-
-class NoEma:
-    """Stands for AveragedModel without --ema."""
-
-    def __init__(self, module):
-        self.module, self.n_averaged = module, torch.tensor(0)
-
+    @torch.no_grad()
     def update_parameters(self, model):
-        pass
+        """Moves the average towards the model's weights; integers are copied."""
+        number, self.num_steps = self.num_steps, self.num_steps + 1
+        if not self.decay:
+            return
+        decay = min(self.decay, (1 + number) / (10 + number)) if number else 0.0
+        own, current = self.module.state_dict(), model.state_dict()
+        floats = [name for name, value in own.items() if value.is_floating_point()]
+        pairs = [own[name] for name in floats], [current[name] for name in floats]
+        get_ema_multi_avg_fn(decay)(*pairs, None)
+        for name in own.keys() - {*floats}:
+            own[name].copy_(current[name])

@@ -25,8 +25,8 @@ def list_names(option):
     path = Path(__file__).parent.parent / get_file(option)
     for node in ast.parse(path.read_text(encoding='utf-8')).body:
         if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == variable:
-            names = ', '.join(ast.literal_eval(key) for key in node.value.keys)
-            return f'{names} ({get_file(option)})'
+            keys = [key for key in getattr(node.value, 'keys', []) if isinstance(key, ast.Constant)]
+            return f'{", ".join(key.value for key in keys) or "a name"} ({get_file(option)})'
     return f'a name in {get_file(option)}'
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from metrics import is_lower_better
 from utils.checkpoint import load_checkpoint, save_checkpoint
 from utils.errors import UserError, one_line, plural
+from utils.html_report import to_number
 from utils.logger import read_epochs
 from utils.optim import load_optimizer
 from utils.tracking.run_dir import RunDir, get_step
@@ -48,21 +49,22 @@ def get_state(trainer, scores):
 def load_state(trainer, resumed):
     """Restores a checkpoint, to continue after its batch, with the current options."""
     checkpoint, args, num_batches = resumed.checkpoint, trainer.args, len(trainer.train_loader)
-    stored = checkpoint.get('args', {})
+    stored, stored_batches = checkpoint.get('args', {}), checkpoint.get('num_batches', num_batches)
+    if args.replay and stored_batches != num_batches:
+        raise UserError('--replay: give the --batch_size, --train_list and --overfit of the run')
     try:
         unwrap(trainer.model).load_state_dict(checkpoint['model'])
         trainer.ema.module.load_state_dict(checkpoint['ema'])
-        trainer.ema.n_averaged.fill_(checkpoint['step'])
+        trainer.ema.num_steps = checkpoint['step']
         for name in ('scaler', 'logger'):
             if checkpoint.get(name):  # the scaler of a run without fp16 has {}
                 getattr(trainer, name).load_state_dict(checkpoint[name])
         trainer.state.load_state_dict(checkpoint)
         # With another batch size an epoch has another number of batches.
-        ratio = num_batches / checkpoint.get('num_batches', num_batches)
-        trainer.state.batch = int(trainer.state.batch * ratio)
-        num_steps = round(checkpoint['scheduler']['last_epoch'] * ratio)
+        trainer.state.batch = trainer.state.batch * num_batches // stored_batches
+        num_steps = round(checkpoint['scheduler']['last_epoch'] * num_batches / stored_batches)
         load_optimizer(trainer.optimizer, trainer.scheduler, checkpoint['optimizer'], num_steps)
-    except (RuntimeError, ValueError, KeyError, TypeError) as error:
+    except (RuntimeError, ValueError, KeyError, TypeError, ZeroDivisionError) as error:
         reason = f'{one_line(error)[:300]}; nothing was changed'
         raise UserError(f'cannot resume from {resumed.path}: {reason}') from error
     is_same_list = trainer.tracker.continue_from(checkpoint)
@@ -177,9 +179,12 @@ def restore_files(state, resumed, run_dir, is_same_list):
     elif not is_same:
         state.best = NO_BEST
         for row in read_epochs(run_dir.log, state.epoch):
-            state.keep_best(int(row['epoch']), {k: float(v or 'nan') for k, v in row.items()})
+            scores = {name: to_number(text) for name, text in row.items()}
+            known = {name: score for name, score in scores.items() if score is not None}
+            state.keep_best(int(row['epoch']), known)
         found, reason = state.best, 'another score or direction'
-    if found['epoch'] and found['epoch'] == stored['epoch'] != resumed.best_epoch:
+    is_end = found['epoch'] == stored['epoch'] and not stored.get('batch')  # of the best epoch
+    if found['epoch'] and is_end and found['epoch'] != resumed.best_epoch:
         save_checkpoint(stored, run_dir.best)
     elif found['epoch'] != resumed.best_epoch and found['epoch']:
         reason = f'best.pth contains epoch {resumed.best_epoch}, not the best, {found["epoch"]}'

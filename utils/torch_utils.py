@@ -39,8 +39,12 @@ def set_up_torch(args):
     """Seeds the generators and chooses fast or deterministic kernels."""
     seed_generators(args.seed)
     torch.cuda.manual_seed_all(args.seed)
+    device = select_device(args)
+    if device.type == 'cuda':
+        torch.cuda.set_device(device)  # else pinned memory and statistics are those of GPU 0
     torch.backends.cudnn.benchmark = not args.deterministic
     if args.deterministic != torch.are_deterministic_algorithms_enabled():  # setting takes 1 s
+        os.environ.setdefault('CUBLAS_WORKSPACE_CONFIG', ':4096:8')  # for matrix products
         torch.use_deterministic_algorithms(args.deterministic, warn_only=True)
 
 
@@ -112,6 +116,9 @@ def normalize(img):
     """(N,3,H,W) uint8 RGB -> normalized float32; a float image is normalized already, and may have
     any number of channels.
     """
+    if img.dtype not in (torch.uint8, torch.float32):
+        expected = 'expected uint8 or float32 images from read_image'
+        raise UserError(f'{expected}, got {str(img.dtype).removeprefix("torch.")}')
     if img.is_floating_point():
         return img
     if img.shape[1] != 3:
@@ -137,4 +144,5 @@ def denormalize(img):
 
 def get_statistics(device):
     """MEAN and STD as (3,1,1) tensors, for images in 0..255."""
-    return [torch.tensor(values, device=device).view(3, 1, 1) * 255 for values in (MEAN, STD)]
+    tensors = (torch.tensor(values).view(3, 1, 1) * 255 for values in (MEAN, STD))
+    return [tensor.to(device, non_blocking=True) for tensor in tensors]  # no wait for a GPU

@@ -1,5 +1,7 @@
 """State dicts: found in checkpoints of any kind, matched with a model by name and shape, loaded."""
 
+from collections import Counter
+
 import torch
 from torch import nn
 
@@ -78,15 +80,20 @@ def align_names(own, state):
     def rename(removed, added):
         return {f'{added}{name.removeprefix(removed)}': name for name in state}
 
-    removed = {'', *(f'{name.split(".")[0]}.' for name in state if '.' in name)}
-    removed |= {f'{a}{b}' for a in removed for b in ('model.', 'module.') if a}
-    added = {'', *(f'{name.split(".")[0]}.' for name in own if '.' in name)}
+    removed, added = find_prefixes(state), find_prefixes(own)
+    removed += [f'{a}{b}' for a in removed[1:] for b in ('model.', 'module.')]
     pairs = ((r, a) for r in removed for a in added)
     pairs = sorted(pairs, key=lambda pair: (len(''.join(pair)), pair))
     best = max(pairs, key=lambda pair: len(own.keys() & rename(*pair).keys()))
     notes = [f"'{best[0]}' removed"] * bool(best[0]) + [f"'{best[1]}' added"] * bool(best[1])
     note = f' (prefix {", ".join(notes)})' if notes else ''
     return {new: state[old] for new, old in rename(*best).items()}, note
+
+
+def find_prefixes(names):
+    """'' and the commonest first parts of names: a constant one, as 'module.', is among them."""
+    counts = Counter(name.split('.')[0] for name in names if '.' in name)
+    return ['', *(f'{part}.' for part, _ in counts.most_common(4))]
 
 
 def first_names(names):

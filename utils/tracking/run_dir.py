@@ -137,7 +137,7 @@ def get_train_model_dir(args):
     """The run directory, as a Path; nothing is created."""
     suffix = '_fast_dev_run' if args.fast_dev_run else ''
     model_dir = args.model_dir or f'checkpoints/{args.model_type}_{args.save_prefix}'
-    return Path(f'{model_dir}{suffix}')
+    return Path(f'{Path(model_dir)}{suffix}')  # without a slash at the end
 
 
 def get_test_result_dir(args):
@@ -199,7 +199,7 @@ def lock_run(run_dir):
     with lock as file:
         try:
             fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
+        except (BlockingIOError, PermissionError) as error:  # which of them, depends on the system
             file.seek(0)
             advice = 'wait for it or start a new run with another --save_prefix'
             raise BusyError(f'{run_dir.path} is trained by {file.read()}: {advice}') from error
@@ -219,6 +219,8 @@ def undo_on_error(directory):
     is_new = not directory.exists()
     try:
         yield
+    except BusyError:
+        raise  # another process has made it since
     except BaseException as error:
         is_mistake = isinstance(error, UserError) and not list(directory.glob('*.pth'))
         if is_new and (is_mistake or not list(directory.glob('[!.]*'))):

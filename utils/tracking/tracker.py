@@ -86,7 +86,7 @@ class Tracker:
         if stored:  # a flat list: what the checkpoint has under 'earlier' comes before it
             until = {'earlier': [], 'until_epoch': checkpoint['epoch'], 'changes': drift.describe()}
             earlier = [*stored['earlier'], stored | until]
-            self.provenance |= {'parent': stored['parent'], 'earlier': earlier}
+            self.provenance |= {'parent': stored.get('parent'), 'earlier': earlier}
         return not stored or drift.trained is not None and 'data' not in drift.changes
 
     def mark_finished(self, state):
@@ -186,7 +186,7 @@ def advise_snapshot(checkpoint, typed=()):
         yield
     except (UserError, ImportError, AttributeError, TypeError) as error:
         names = list_changed_code(checkpoint or {})
-        if not names or getattr(error, 'option', None) in typed:
+        if not names or getattr(error, 'option', '') in typed:
             raise
         kind = '' if isinstance(error, UserError) else f'{type(error).__name__}: '
         advice = 'eval.py --use_snapshot runs the original code'

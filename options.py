@@ -83,7 +83,7 @@ def parse_common_args(parser):
     add('--overfit', type=natural, default=0, metavar='N', help=overfit)
     add = parser.add_argument_group('output').add_argument
     add('--save_prefix', type=run_name, default='pref', help='suffix of the output directory')
-    add('--print_freq', type=positive_int, default=50, help='print every N steps, and every 10 s')
+    add('--print_freq', type=positive_int, default=50, help='print every N train steps, or 10 s')
     add('--viz_freq', type=positive_int, default=50, help='show every N-th sample, 8 at most')
     return parser
 

@@ -173,10 +173,8 @@ def main(args, checkpoint):
     print_changed_code(checkpoint)
     images = ImageFiles(args, list(names))
     loader = make_loader(images, args, select_device(args), 1, False, len(names))
-    progress, rows, num_bad = Progress(loader, 'predict', args.print_freq), [], 0
-    for i, batch in enumerate(progress):
-        if progress.is_due:
-            progress.show()
+    rows, num_bad = [], 0
+    for i, batch in enumerate(Progress(loader, 'predict', args.print_freq)):
         if 'error' in batch:
             num_bad += 1
             print(f'skipped: {batch["error"][0]}', file=sys.stderr, flush=True)

@@ -7,8 +7,6 @@ if __name__ == '__main__':
     STOP.catch_signals()
     ARGS = get_train_args()  # before the rest is imported, so that --help answers at once
 
-import math
-
 import torch
 
 from data.check import check_data
@@ -21,7 +19,7 @@ from utils.checkpoint import load_checkpoint
 from utils.console import TRAIN_LOG, Console
 from utils.errors import one_line_errors
 from utils.logger import Logger
-from utils.optim import Ema, select_optimizer, select_scaler, select_scheduler
+from utils.optim import Ema, clip_gradients, select_optimizer, select_scaler, select_scheduler
 from utils.replay import replay
 from utils.resume import find_newest, get_state, load_state
 from utils.torch_utils import seed_step, set_up_torch, split_batch
@@ -115,8 +113,7 @@ class Trainer:
             for name, loss in part_losses.items():
                 losses[name] = losses.get(name, 0) + loss.detach() * share
         self.scaler.unscale_(self.optimizer)
-        max_norm = self.args.clip_grad or math.inf
-        losses['grad_norm'] = torch.nn.utils.clip_grad_norm_(self.model.parameters(), max_norm)
+        losses['grad_norm'] = clip_gradients(self.model, self.args.clip_grad)
         return torch.cat(preds) if len(preds) > 1 else preds[0], losses
 
     def step(self, batch):

@@ -88,7 +88,7 @@ class ListDataset(Dataset):
 
     def transform(self, img, label):
         """The image as the model gets it, and its label; in training augmented. Override it for
-        labels that must move with the image, such as points.
+        labels that must move with the image, such as points. In predict.py the label is None.
         """
         size = self.args.img_size or img.shape[:2]
         if not self.is_train or self.args.overfit:

@@ -48,7 +48,8 @@ def digest_list(args, dataset):
     read, by options and by code.
     """
     options = [getattr(args, name, '') for name in OPTIONS]
-    code = inspect.getsource(inspect.getmodule(type(dataset)))
+    code = [inspect.getsource(inspect.getmodule(type(dataset)))]
+    code += [path.read_text('utf-8') for path in sorted(Path(__file__).parent.glob('*.py'))]
     digest = hashlib.sha256(f'{options} {get_colors(args)} {code}'.encode())
     for part in (dataset.files.buffer, dataset.files.row_bytes, dataset.files.row_times):
         digest.update(part.tobytes())

@@ -7,7 +7,7 @@ import re
 import shutil
 import stat
 import unicodedata
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from utils.errors import UserError
@@ -121,12 +121,11 @@ def remove(path):
 
 
 def sync_directory(directory):
-    """Makes a rename in `directory` survive a power cut."""
+    """Makes a rename in `directory` survive a power cut, on file systems that can do so."""
     fd = os.open(directory, os.O_RDONLY)
-    try:
+    with suppress(OSError):
         os.fsync(fd)
-    finally:
-        os.close(fd)
+    os.close(fd)
 
 
 def read_rows(path):

@@ -5,6 +5,7 @@ import math
 import warnings
 
 import torch
+from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from utils.torch_utils import select_device
@@ -56,6 +57,15 @@ def load_optimizer(optimizer, scheduler, state, num_steps):
     lr = scheduler.get_last_lr()[0]
     if lr != stored_lr:
         print(f'learning rate of the next step: {stored_lr:.4g} -> {lr:.4g}')
+
+
+def clip_gradients(model, max_norm):
+    """The norm of the gradients, which are then limited to it; 0: no limit."""
+    weights = [p for p in model.parameters() if p.grad is not None]
+    norm = get_total_norm([p.grad for p in weights])
+    if max_norm:
+        clip_grads_with_norm_(weights, max_norm, norm)
+    return norm
 
 
 def select_scaler(args):

@@ -11,8 +11,8 @@ BAR_S = 1  # the same for the loss in a terminal's bar
 
 
 class Progress:
-    """Iterates over a loader, timing it; `show` prints what the loop has to say, `measure` says how
-    fast it goes.
+    """Iterates over a loader, timing it; `show` prints what the loop has to say, or nothing but the
+    step if it says nothing for long. `measure` says how fast it goes.
     """
 
     def __init__(self, loader, title, print_freq, start=0):
@@ -33,19 +33,25 @@ class Progress:
             self.batch_size = len(batch['name'])
             self.num_steps, self.num_images = self.num_steps + 1, self.num_images + self.batch_size
             yield batch
+            if self.is_silent:
+                self.show()
             wait_start = time.perf_counter()
 
     @property
-    def is_due(self):
-        """True every print_freq steps, and after 10 s without a line: time to `show`."""
+    def is_silent(self):
+        """True after 10 s without a line, or a second on a terminal."""
         silent_s = time.perf_counter() - self.shown_s
-        is_silent = silent_s > (BAR_S if self.on_terminal else SILENT_S)
-        return is_silent or self.num_steps % self.print_freq == 0
+        return silent_s > (BAR_S if self.on_terminal else SILENT_S)
+
+    @property
+    def is_due(self):
+        """True every print_freq steps, and after a silence: time to `show`."""
+        return self.is_silent or self.num_steps % self.print_freq == 0
 
     def show(self, **numbers):
         """Prints `numbers` with the speed and the time that is left of this loop."""
         self.shown_s = time.perf_counter()
-        text = ' '.join(f'{name} {value:.4g}' for name, value in numbers.items())
+        text = ''.join(f' {name} {value:.4g}' for name, value in numbers.items())
         if self.on_terminal:
             self.bar.set_postfix_str(text, refresh=False)
             return
@@ -53,7 +59,7 @@ class Progress:
         num_left = len(self.loader) - self.num_steps
         left_s = elapsed_s / (self.num_steps - self.start) * num_left
         speed = f'{self.num_images / elapsed_s:.1f} img/s {left_s:.0f} s left{get_gpu_memory()}'
-        print(f'{self.title} step {self.num_steps}/{len(self.loader)} {text} {speed}', flush=True)
+        print(f'{self.title} step {self.num_steps}/{len(self.loader)}{text} {speed}', flush=True)
 
     def measure(self):
         """{name: (sum, count)} of the step since the last call: images per second, seconds of an

@@ -37,7 +37,10 @@ fix_opencv() {
     fi
 }
 
-PYTHON=$(command -v python3 || command -v python)
+PYTHON=$(command -v python3 || command -v python) || {
+    echo 'error: there is no python3: install Python 3.10 or newer' >&2
+    exit 1
+}
 if ! has_everything "$PYTHON"; then
     PYTHON=.venv/bin/python
     if [ ! -x "$PYTHON" ]; then

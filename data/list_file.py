@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from utils.errors import UserError
+from utils.errors import UserError, plural
 from utils.files import check_file, read_text
 
 MAX_CHECKED = 100_000  # rows whose files are looked for; of more rows, a random sample
@@ -87,10 +87,12 @@ class ListFile:
             num_columns = num_columns or max(len(row), self.num_paths)
             if len(row) != num_columns:
                 text = ' '.join(row)[:80]
-                hint = '; separate paths that hold spaces with tabs'
+                is_csv = self.path.suffix.lower() == '.csv'
+                hint = '' if is_csv else '; separate paths that hold spaces with tabs'
                 if len(row) == 1 and ',' in text:
                     hint = '; for comma-separated columns name the list .csv and add a header'
-                columns = f'{num_columns} columns ("image label")'
+                example = ' ("image label")' if num_columns == 2 else ''
+                columns = f'{plural(num_columns, "column")}{example}'
                 raise UserError(f"{self.path}:{number}: expected {columns}, got '{text}'{hint}")
             rows.append(SEPARATOR.join(row).encode())
             numbers.append(number)

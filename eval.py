@@ -98,9 +98,10 @@ def main(args, checkpoint):
     with undo_on_error(result_dir):
         report = Report(args, result_dir, evaluator, checkpoint)
         scores = evaluator.eval(lambda *image: evaluator.viz_per_batch(*image, report))
+    print(f'val | {format_scores(scores)}', flush=True)  # even if the report cannot be written
     comparison = report.write(scores, drift)
     save_args(args, result_dir, parse_test_args)
-    print(f'val | {format_scores(scores)}', *comparison, f'results in {result_dir}', sep='\n')
+    print(*comparison, f'results in {result_dir}', sep='\n')
     return drift.get_exit_code(scores, args.strict_drift)
 
 

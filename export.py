@@ -79,7 +79,7 @@ def load_images(args):
         batches = (loader.dataset[0, i]['img'][None] for i in range(len(loader.dataset)))
         images = list(itertools.islice(batches, NUM_IMAGES))
     except UserError as error:
-        print(f'compared on noise, because there are no images: {error}', file=sys.stderr)
+        print(f'compared on noise instead of validation images: {error}', file=sys.stderr)
         size = args.img_size or (256, 256)
         return [torch.randint(0, 256, (1, 3, *size), dtype=torch.uint8)]
     if images[0].is_floating_point():

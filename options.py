@@ -219,9 +219,9 @@ def save_args(args, save_dir, parse_args=parse_train_args):
     that are not at their defaults.
     """
     path, parser = Path(save_dir) / 'args.txt', parse_args(Parser())
-    train = f'train.py @{path} --model_dir {save_dir}_again'
-    command = train if parse_args is parse_train_args else f'eval.py @{path}'
-    write_args(args, path, parser, KINDS['action'].split(), f'python {command}')
+    train = ['train.py', f'@{path}', '--model_dir', f'{save_dir}_again']
+    command = train if parse_args is parse_train_args else ['eval.py', f'@{path}']
+    write_args(args, path, parser, KINDS['action'].split(), command)
     return {k: format_value(v) for k, v in parser.get_changed(vars(args)).items()}
 
 

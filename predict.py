@@ -163,8 +163,11 @@ def main(args, checkpoint):
     names = find_images(args.images, args.data_root)
     if 0 < args.tile <= args.tile_overlap:
         raise UserError(f'--tile {args.tile} must be more than --tile_overlap {args.tile_overlap}')
-    if args.tile:
-        args.img_size = None  # tiles are parts of the image at its own size
+    if args.tile and args.img_size:
+        size = ' x '.join(map(str, args.img_size))
+        line = f"tiles are predicted at the image's own scale, not at --img_size {size} of training"
+        print(f'warning: {line}', file=sys.stderr)
+        args.img_size = None
     output_dir = Path(args.output_dir or get_results_dir(args) / 'predictions')
     if any(output_dir.resolve() in path.resolve().parents for path in names):
         raise UserError(f'{output_dir} contains images to predict: give another --output_dir')

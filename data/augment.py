@@ -53,7 +53,9 @@ def pad(array, missing, place, value):
 
 def random_flip(img, label):
     """Both mirrored left to right, half of the time."""
-    return (img[:, ::-1], label[:, ::-1]) if random.random() < 0.5 else (img, label)
+    if random.random() < 0.5:
+        return img[:, ::-1].copy(), label[:, ::-1].copy()  # torch takes no negative strides
+    return img, label
 
 
 def random_light(img, contrast=0.15, brightness=15):

@@ -2,6 +2,7 @@
 
 import csv
 import os
+import re
 from pathlib import Path
 
 import numpy as np
@@ -77,7 +78,8 @@ class ListFile:
         reader = csv.reader(text.splitlines(), delimiter=delimiter)
         rows = ((reader.line_num, [cell.strip() for cell in row]) for row in reader if row)
         _, header = next(rows, (1, ['']))
-        if Path(self.root, header[0]).is_file():
+        is_file = Path(self.root, header[0]).is_file()
+        if is_file or re.search(r'\.(png|jpe?g|tiff?|bmp|webp|npy)$', header[0], re.IGNORECASE):
             raise UserError(f'{self.path}:1: expected a header such as image,label, got a sample')
         yield from rows
 

@@ -28,7 +28,8 @@ OVERFIT_STEPS = 20  # per epoch of --overfit, however few its images are
 class SeededDataset(Dataset):
     """dataset[i], indexed by (epoch, i), with the global generators seeded for that sample.
 
-    So any augmentation library, whichever generator it uses, gives the same sample again.
+    So any augmentation that uses them gives the same sample again. One with a generator of its own,
+    as in albumentations 2, must be seeded from them in `transform`; Tracker warns of it.
     """
 
     def __init__(self, dataset, seed):

@@ -28,6 +28,8 @@ class Parser(argparse.ArgumentParser):
         args, unknown = self.parse_known_args(argv, namespace)
         if unknown:
             name = unknown[0].partition('=')[0]
+            if not name.startswith('-'):
+                self.error(f"'{name}' belongs to no option, such as --load_model_path FILE")
             self.error(f"unknown option '{name}'{nearest(name, self._option_string_actions)}")
         return args
 
@@ -109,12 +111,14 @@ def format_words(action, value):
 
 def write_args(args, path, parser, left_out, command):
     """Writes args as a file of options for `@path`: one per line, its default beside it."""
-    lines = [f'# to run this again: {command}']
+    lines = [f'# to run this again: {shlex.join(["python", *command])}']
     for action in parser._actions:
         value = getattr(args, action.dest, None)
         words = format_words(action, value)
         if words and action.dest not in left_out:
             note = f'  # default: {format_value(action.default)}' if value != action.default else ''
+            if words[-1][0] in '@-' and len(words) == 2:
+                words = ['='.join(words)]  # a value, not a file of options or an option
             lines.append(shlex.join(words) + note)
     path.write_text('\n'.join(lines) + '\n', encoding='utf-8')
 

@@ -151,7 +151,9 @@ def explain(path, error):
         text = text.partition('WeightsUnpickler error: ')[2].partition('. ')[0]
         text = '' if re.search('weights.only', text, re.IGNORECASE) else text
     advice = 'save the tensors alone: torch.save(model.state_dict(), path)'
-    return text[:200] or f'it is not a dict of tensors that torch.save wrote; {advice}'
+    if re.search('[a-z]{3}', text):  # not only the byte at which reading ended
+        return text[:200]
+    return f'it is not a dict of tensors that torch.save wrote; {advice}'
 
 
 def explain_code(path, name):

@@ -109,10 +109,10 @@ LACKS = {
     'short ({memory} free): give a smaller --batch_size or --val_batch_size, more --accum, or a '
     'smaller --img_size',
     'FileNotFoundError.*, writing ': 'was the directory removed meanwhile?',
-    'No space left|quota exceeded': '{disk} free there: make room or choose another --model_dir',
+    'No space left|quota exceeded': '{disk} free there: make room or choose another disk',
     'File too large': 'this shell limits the size of files: `ulimit -f unlimited`',
-    'Read-only file system|Permission denied|Operation not permitted': 'choose a --model_dir, or a '
-    '--result_dir, that can be written to',
+    'Read-only file system|Permission denied|Operation not permitted': 'choose an output '
+    'directory (--model_dir, --result_dir, --output_dir) that can be written to',
     'Input/output error|Stale file handle': 'check the disk or the network that it is on',
     "can't start new thread|Resource temporarily": 'this shell allows no more processes: '
     '`ulimit -u`, or give fewer --num_workers',

@@ -127,10 +127,12 @@ class Logger:
         self._add_points(epoch, {f'best/{name}': value for name, value in scores.items()})
 
     def save_imgs(self, name, imgs, epoch, caption=''):
-        """Writes one TensorBoard picture: the panels side by side below a caption.
+        """Writes one TensorBoard picture, if there is any: the panels side by side below a caption.
 
         As JPEG, which takes a quarter of the time that the PNG of `add_image` takes.
         """
+        if not imgs:
+            return
         panels = caption_panels(imgs, caption)
         image = Summary.Image(height=panels.shape[0], width=panels.shape[1], colorspace=3)
         image.encoded_image_string = encode_img(panels, '.jpg')

@@ -114,6 +114,8 @@ class Report:
             image, batch = self.images[i], self.evaluator.loader.read_one(i)
             seed_step(self.args.seed, i)  # for a model that is stochastic at evaluation
             imgs = gen_imgs_to_write(self.evaluator.step(batch), batch, self.args)
+            if not imgs:
+                continue
             stem = panel_name(image['name'])
             stem = f'{stem}_{i}' if stem in stems else stem  # a/1.png and a_1.png
             stems.add(stem)

@@ -8,11 +8,12 @@ from pathlib import Path
 
 from metrics import is_lower_better
 from utils.checkpoint import load_checkpoint, save_checkpoint
-from utils.errors import UserError, one_line, plural
+from utils.errors import UserError, list_some, one_line, plural
 from utils.html_report import to_number
 from utils.logger import read_epochs
 from utils.optim import load_optimizer
 from utils.tracking.run_dir import RunDir, get_step
+from utils.tracking.tracker import list_changed_code
 from utils.train_state import NO_BEST
 from utils.weights import unwrap
 
@@ -65,7 +66,9 @@ def load_state(trainer, resumed):
         num_steps = round(checkpoint['scheduler']['last_epoch'] * num_batches / stored_batches)
         load_optimizer(trainer.optimizer, trainer.scheduler, checkpoint['optimizer'], num_steps)
     except (RuntimeError, ValueError, KeyError, TypeError, ZeroDivisionError) as error:
-        reason = f'{one_line(error)[:300]}; nothing was changed'
+        names = list_changed_code(checkpoint)
+        changed = f'; changed since: {list_some(names)}' if names else ''
+        reason = f'{one_line(error)[:300]}{changed}; nothing was changed'
         raise UserError(f'cannot resume from {resumed.path}: {reason}') from error
     is_same_list = trainer.tracker.continue_from(checkpoint)
     if not args.replay:

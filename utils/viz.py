@@ -24,9 +24,13 @@ def gen_imgs_to_write(pred, batch, args):
 
     Classes of a map and numbers of a map are shown as 'img', 'pred', 'label', 'error' and 'legend';
     a class as a caption, points (K,2) as rings, x and y in pixels of the image; anything else as
-    the image.
+    the image. {} if the image is none (C,H,W).
     """
+    if batch['img'].ndim != 4:
+        return {}
     img = denormalize(batch['img'][0]).permute(1, 2, 0).cpu().numpy()
+    if isinstance(batch['label'], list):
+        return {'img': enlarge(img)}
     label, valid = (x[0].cpu().numpy() for x in (batch['label'], find_valid(batch['label'], args)))
     pred = pred[0].float().cpu().numpy()
     if label.ndim == 2 and label.shape[1] == 2 and pred.size == label.size:

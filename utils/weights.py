@@ -80,9 +80,7 @@ def align_names(own, state):
     def rename(removed, added):
         return {f'{added}{name.removeprefix(removed)}': name for name in state}
 
-    removed, added = find_prefixes(state), find_prefixes(own)
-    removed += [f'{a}{b}' for a in removed[1:] for b in ('model.', 'module.')]
-    pairs = ((r, a) for r in removed for a in added)
+    pairs = ((r, a) for r in find_prefixes(state) for a in find_prefixes(own))
     pairs = sorted(pairs, key=lambda pair: (len(''.join(pair)), pair))
     best = max(pairs, key=lambda pair: len(own.keys() & rename(*pair).keys()))
     notes = [f"'{best[0]}' removed"] * bool(best[0]) + [f"'{best[1]}' added"] * bool(best[1])
@@ -91,9 +89,15 @@ def align_names(own, state):
 
 
 def find_prefixes(names):
-    """'' and the commonest first parts of names: a constant one, as 'module.', is among them."""
-    counts = Counter(name.split('.')[0] for name in names if '.' in name)
-    return ['', *(f'{part}.' for part, _ in counts.most_common(4))]
+    """'' and the commonest beginnings of names, of one part and of two, as 'module.' and
+    'net.backbone.': a constant one is among them.
+    """
+    prefixes = ['']
+    for number in (1, 2):
+        parts = (name.split('.') for name in names)
+        counts = Counter('.'.join(p[:number]) for p in parts if len(p) > number)
+        prefixes += [f'{prefix}.' for prefix, _ in counts.most_common(4)]
+    return prefixes
 
 
 def first_names(names):

@@ -46,6 +46,10 @@ class Tracker:
         self.provenance = get_provenance(datasets, args.class_names)
         self.code = CODE | sources.read_imported(CODE)
         self.sample = digest_sample(evaluator.loader.dataset[0, 0])
+        if train_loader and len({digest_sample(train_loader.dataset[1, 0]) for _ in range(2)}) > 1:
+            reason = 'augmentation has a random generator of its own, which --seed does not reach'
+            advice = 'seed it in `transform`, with random.getrandbits(32) for example'
+            print(f'warning: a sample read twice differs: {reason}: {advice}', file=sys.stderr)
         if initial:
             self.provenance['parent'] = describe_parent(args.load_model_path, initial)
             self.print_drift(initial, 'code', 'probe')

@@ -299,3 +299,10 @@ def test_the_demo_set_is_the_same_each_time_and_holds_every_class(tmp_path, monk
     val_set = get_dataset_by_type(args)
     values = torch.cat([val_set[i]['label'].unique() for i in range(len(val_set))]).unique()
     assert values.tolist() == [*range(len(CLASSES)), 255]
+
+
+def test_a_map_one_pixel_wide_is_flipped_into_what_torch_takes():
+    img, label = np.zeros((4, 1, 3), np.uint8), np.zeros((4, 1), np.uint8)
+    for seed in range(8):
+        random.seed(seed)
+        torch.from_numpy(augment.random_flip(img, label)[1])

@@ -379,6 +379,15 @@ def test_images_of_other_types_than_uint8_and_float32_are_one_line(dtype):
         normalize(torch.zeros(1, 3, 2, 2, dtype=dtype))
 
 
+@pytest.mark.parametrize('prefix', ['', 'encoder_q.', 'module.encoder_q.'])
+def test_a_backbone_of_others_finds_its_place_two_levels_deep(prefix):
+    backbone = make_head(4)
+    model = nn.ModuleDict({'net': nn.ModuleDict({'backbone': backbone, 'head': nn.Linear(4, 1)})})
+    weights = {f'{prefix}{name}': value + 1 for name, value in backbone.state_dict().items()}
+    assert "'net.backbone.' added" in load_match_dict(model, weights)
+    assert torch.equal(next(backbone.parameters()), next(iter(weights.values())))
+
+
 def test_the_names_of_a_wide_model_are_aligned_at_once():
     model = nn.ModuleDict({f'layer{i}': nn.Linear(1, 1) for i in range(300)})
     wrapped = {f'module.{name}': value for name, value in model.state_dict().items()}

@@ -203,3 +203,14 @@ def test_a_file_of_options_that_cannot_be_read_is_named(tmp_path, content):
         (tmp_path / 'args.txt').write_text(content)
     with pytest.raises(UserError, match=r'args\.txt.*(quotation|exist)'):
         parse_train_args(Parser()).parse_args([f'@{tmp_path}/args.txt'])
+
+
+def test_args_txt_may_have_spaces_in_its_path_and_an_at_sign_in_a_value(make_args, tmp_path):
+    args = make_args('--train_list=@list.txt')
+    directory = tmp_path / "it's here"
+    directory.mkdir()
+    save_args(args, directory)
+    path = directory / 'args.txt'
+    assert get_train_args([f'@{path}']).train_list == '@list.txt'
+    command = path.read_text().splitlines()[0].partition(': ')[2]
+    assert shlex.split(command)[2] == f'@{path}'

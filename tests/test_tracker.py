@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import pytest
 from conftest import read_record, train
 
@@ -119,3 +120,16 @@ def test_a_record_that_is_damaged_is_empty(tmp_path, text):
 def test_nothing_is_written_before_training_starts(make_args, tmp_path):
     Trainer(make_args())
     assert not (tmp_path / 'run').exists()
+
+
+def test_augmentation_with_a_generator_of_its_own_is_warned_of(make_args, monkeypatch, capsys):
+    Trainer(make_args())
+    assert 'read twice' not in capsys.readouterr().err
+    generator = np.random.default_rng()
+
+    def transform(self, img, label):
+        return img + generator.integers(0, 9, img.shape, dtype=np.uint8), label
+
+    monkeypatch.setattr('data.list_dataset.ListDataset.transform', transform)
+    Trainer(make_args())
+    assert 'read twice' in capsys.readouterr().err

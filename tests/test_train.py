@@ -342,3 +342,9 @@ def test_a_classifier_learns_and_evaluates_to_the_score_of_its_training(
     assert len(list(result_dir.rglob('panels/*.png'))) == 5
     row = read_rows(next(result_dir.rglob('per_image.csv')))[0]
     assert row['label'] == row['pred']
+
+
+@pytest.mark.parametrize('imgs', [{}, None])
+def test_a_task_without_pictures_trains(make_args, monkeypatch, imgs):
+    monkeypatch.setattr('train.gen_imgs_to_write', lambda *_: imgs)
+    train(make_args('--epochs', 1))

@@ -1,5 +1,6 @@
 """One toy net, one toy list, one set of toy options, and what the tests share."""
 
+import itertools
 import json
 import os
 import shutil
@@ -27,6 +28,7 @@ CAMVID = ROOT.parent / 'shared' / 'camvid'
 RUN = 'checkpoints/toy_first'  # of trained_clone
 CALM = ('code: unchanged', 'probe: identical', 'data: unchanged')  # on one line of eval.py's
 SIZE = (32, 48)  # H, W of the toy images
+NUMBERS = itertools.count()
 
 for number in SIGNALS:  # nohup and & ignore some, which the processes of tests would inherit
     signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
@@ -51,8 +53,10 @@ class ToyNet(nn.Module):
 
 @pytest.fixture(autouse=True)
 def no_check_cache(monkeypatch, tmp_path_factory):
-    """Keeps what the checks of lists remember out of the project."""
-    monkeypatch.setattr('data.list_facts.CACHE', tmp_path_factory.mktemp('check'))
+    """Keeps what the checks of lists remember out of the project, and of other tests."""
+    # Made when it is needed, not for each test.
+    path = tmp_path_factory.getbasetemp() / f'check{next(NUMBERS)}'
+    monkeypatch.setattr('data.list_facts.CACHE', path)
 
 
 @pytest.fixture(autouse=True)

@@ -173,7 +173,8 @@ def check_classes(label, args, name):
         raise UserError(f'label {name}: --loss {args.loss} learns numbers: {advice}')
     if np.ndim(label):
         check_map(label, args, name)
-        return label
+        is_small = label.dtype.kind == 'u' and args.ignore_index < 0  # it cannot hold such padding
+        return label.astype(np.int32) if is_small else label
     num_classes = count_classes(args)
     if 0 <= label < num_classes or label == args.ignore_index:
         return int(label)

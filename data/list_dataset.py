@@ -82,8 +82,6 @@ class ListDataset(Dataset):
             raise UserError(f'label {name} is {sizes}{note}')
         if is_classes(label):
             label = check_classes(label, self.args, name)
-        if is_map(label) and label.dtype.kind == 'u' and self.args.ignore_index < 0:
-            label = label.astype(np.int32)
         return img, label
 
     def transform(self, img, label):

@@ -799,6 +799,17 @@ def test_averaged_weights_copy_integers_and_leave_infinite_masks_alone():
     assert torch.equal(ema.module.mask, model.mask)
 
 
+def test_averaged_weights_move_once_where_two_layers_share_them():
+    layer = torch.nn.Linear(1, 1, bias=False)
+    layer.weight.data.fill_(0)
+    model = torch.nn.Sequential(layer, layer)
+    ema = Ema(model, 0.5)
+    ema.num_steps = 100
+    layer.weight.data.fill_(1)
+    ema.update_parameters(model)
+    assert ema.module[0].weight.item() == 0.5
+
+
 def test_averaged_weights_are_those_of_torch():
     model, decay = torch.nn.BatchNorm2d(3), 0.5
     ema = Ema(model, decay)

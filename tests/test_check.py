@@ -87,14 +87,16 @@ def test_several_lists_are_checked_and_one_bad_line_is_enough(path, tmp_path, ca
     assert lines[-1] == '1 problem'
 
 
+class ClassDataset(ListDataset):
+    """The class of an image is a column of the list."""
+
+    num_paths = 1
+
+    def read_label(self, kind):
+        return int(kind)
+
+
 def test_a_csv_list_of_classes_is_counted(path, capsys, monkeypatch):
-    class Classes(ListDataset):
-        num_paths = 1
-
-        def read_label(self, kind):
-            return int(kind)
-
-    monkeypatch.setattr('test_check.ClassDataset', Classes, raising=False)
     monkeypatch.setitem(DATASETS, 'classes', 'test_check:ClassDataset')
     table = path.with_name('list.csv')
     table.write_text('image,kind\n0.png,0\n1.png,1\n2.png,1\n3.png,7\n')
@@ -135,13 +137,6 @@ def test_a_list_that_is_spelled_another_way_shares_its_images(path, capsys):
 
 
 def test_a_class_of_an_image_has_no_direction_that_exif_could_turn(path, capsys, monkeypatch):
-    class Classes(ListDataset):
-        num_paths = 1
-
-        def read_label(self, kind):
-            return int(kind)
-
-    monkeypatch.setattr('test_check.ClassDataset', Classes, raising=False)
     monkeypatch.setitem(DATASETS, 'classes', 'test_check:ClassDataset')
     exif = Image.Exif()
     exif[0x0112] = 3

@@ -90,7 +90,9 @@ class Ema:
         if not self.decay:
             return
         decay = min(self.decay, (1 + number) / (10 + number)) if number else 0.0
+        names = {name for name, _ in (*model.named_parameters(), *model.named_buffers())}
         own, current = self.module.state_dict(), model.state_dict()
+        own = {name: value for name, value in own.items() if name in names}  # tied weights once
         floats = [name for name, value in own.items() if value.is_floating_point()]
         pairs = [own[name] for name in floats], [current[name] for name in floats]
         get_ema_multi_avg_fn(decay)(*pairs, None)

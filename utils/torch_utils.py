@@ -43,8 +43,9 @@ def set_up_torch(args):
     if device.type == 'cuda':
         torch.cuda.set_device(device)  # else pinned memory and statistics are those of GPU 0
     torch.backends.cudnn.benchmark = not args.deterministic
-    if args.deterministic != torch.are_deterministic_algorithms_enabled():  # setting takes 1 s
+    if args.deterministic:
         os.environ.setdefault('CUBLAS_WORKSPACE_CONFIG', ':4096:8')  # for matrix products
+    if args.deterministic != torch.are_deterministic_algorithms_enabled():  # setting takes 1 s
         torch.use_deterministic_algorithms(args.deterministic, warn_only=True)
 
 

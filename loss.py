@@ -29,7 +29,7 @@ def ce(pred, batch, args):
     """Cross entropy of (N,C,...) logits and (N,...) class indices: mean over the valid pixels, or
     with --class_weights the weighted mean, as in torch.nn.functional.cross_entropy.
     """
-    check_channels(pred, 'ce')
+    check_shapes(pred, batch['label'], 'ce')
     label, valid = batch['label'].long(), find_valid(batch['label'], args)
     weight = torch.tensor(args.class_weights, device=pred.device) if args.class_weights else None
     options = {'ignore_index': args.ignore_index, 'reduction': 'sum'}
@@ -45,7 +45,7 @@ def dice(pred, batch, args):
 
     After Milletari et al., "V-Net", 2016, but without squares in the denominator.
     """
-    check_channels(pred, 'dice')
+    check_shapes(pred, batch['label'], 'dice')
     overlap, sizes, counts, dims = 0, 0, 0, (0, *range(2, pred.ndim))
     for logits, label in cut_strips(pred, batch['label']):
         valid = find_valid(label, args).unsqueeze(1)  # (N,1,...)
@@ -119,11 +119,14 @@ def average(losses, valid):
     return (losses * valid).sum() / valid.sum().clamp(min=1)
 
 
-def check_channels(pred, loss):
-    """UserError for one channel, whose softmax is always 1."""
+def check_shapes(pred, label, loss):
+    """UserError for one channel, whose softmax is always 1, or a label that is not (N,...)."""
     if pred.shape[1] == 1:
         advice = 'count the background (--num_classes 2), or use --loss bce for one logit'
         raise UserError(f'--loss {loss} with --num_classes 1 learns nothing: {advice}')
+    if label.shape != (len(pred), *pred.shape[2:]):
+        shapes = f'(N,...) for pred {tuple(pred.shape)}, got {tuple(label.shape)}'
+        raise UserError(f'--loss {loss}: expected class indices {shapes}; see read_label')
 
 
 LOSSES = {'ce': ce, 'dice': dice, 'ce_dice': ce_dice, 'bce': bce, 'l1': l1, 'mse': mse}

@@ -36,6 +36,7 @@ def check_refused(make, options, words, capsys, tmp_path):
         (['--num_workers', -1], ['--num_workers', '0 or more']),
         *((['--seed', value], ['--seed', '4294967295']) for value in (-1, 2**70)),
         (['--gpus', 99], ['--gpus 99', 'machine']),
+        (['--gpus', 0, 0], ['--gpus 0 0', 'once']),
         (['--print_freq', 0], ['--print_freq']),
         (['--viz_freq', 0], ['--viz_freq']),
         *((['--save_prefix', name], ['--save_prefix']) for name in ('a/b', '..', 'a;b', 'a b', '')),
@@ -124,3 +125,11 @@ def test_a_registry_may_be_written_in_other_ways(tmp_path, monkeypatch, text, ex
     registry.list_names.cache_clear()
     assert registry.list_names('model_type') == expected
     registry.list_names.cache_clear()
+
+
+def test_an_entry_that_is_a_class_instead_of_its_name_is_one_line(
+    make_args, capsys, tmp_path, monkeypatch
+):
+    monkeypatch.setitem(DATASETS, 'mine', dict)
+    words = ['data/data_entry.py', "'mine': 'module:Class'"]
+    check_refused(make_args, ['--data_type', 'mine'], words, capsys, tmp_path)

@@ -164,3 +164,10 @@ def test_an_entry_gives_a_finite_scalar_and_a_gradient_for_its_task(make_args, n
 def test_class_weights_that_a_loss_does_not_use_are_refused(loss):
     with pytest.raises(UserError, match=f'--class_weights.*{loss}'):
         compute_loss(None, None, Namespace(loss=loss, class_weights=[1.0, 2.0]))
+
+
+@pytest.mark.parametrize('loss', ['ce', 'dice'])
+def test_labels_that_are_no_class_indices_are_one_line(sample, loss):
+    label = torch.zeros(2, 3, dtype=torch.long)  # a vector each: the classes of several labels
+    with pytest.raises(UserError, match=r'class indices \(N,...\) .* got \(2, 3\)'):
+        compute_loss(sample[0], {'label': label}, make_namespace(loss))

@@ -9,7 +9,7 @@ from conftest import read_record, train
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch.optim import lr_scheduler
 
-from options import get_train_model_dir
+from options import get_train_args, get_train_model_dir
 from train import Trainer, main
 from utils.checkpoint import load_checkpoint, save_checkpoint
 from utils.errors import UserError
@@ -208,6 +208,18 @@ def test_no_sample_is_read_twice(make_args, monkeypatch):
 def test_nothing_to_resume_is_said_with_the_absolute_path(make_args, capsys, tmp_path):
     train(make_args('--epochs', 1, '--resume'))
     assert f'no run to resume in {tmp_path / "run"}; starting' in capsys.readouterr().out
+
+
+def test_a_run_that_was_renamed_is_not_continued_in_the_directory_of_its_old_name(
+    make_args, tmp_path, monkeypatch
+):
+    train(make_args('--epochs', 1))
+    renamed = (tmp_path / 'run').rename(tmp_path / 'final')
+    options = f'@{renamed / "args.txt"}'
+    monkeypatch.setattr('sys.argv', ['train.py', options, '--resume'])
+    with pytest.raises(UserError, match=f'--model_dir {renamed} '):
+        Trainer(get_train_args([options, '--resume']))
+    assert Trainer(get_train_args([options, '--resume', '--model_dir', str(renamed)])).state.step
 
 
 def damage(path, how):

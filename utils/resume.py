@@ -22,6 +22,7 @@ STATEFUL = ('optimizer', 'scheduler', 'scaler', 'logger')
 # Scores before and after a change of one of these are not compared; the loss's, for a loss only.
 SCORED_BY = ('data_type', 'img_size', 'label_values', 'ignore_index')
 LOSS_BY = ('loss', 'class_weights')
+NAMES = ('model_type', 'save_prefix', 'model_dir', 'fast_dev_run')  # of the run directory
 
 
 @dataclass
@@ -84,6 +85,7 @@ def find_newest(args, model_dir, allowed):
     """
     if not args.resume:
         return None
+    check_moved(args, RunDir(model_dir))
     newest = walk_back(RunDir(model_dir), args.replay)
     if newest:
         check_changes(args, newest.checkpoint, allowed)
@@ -123,6 +125,18 @@ def walk_back(run_dir, before):
     else:
         print(f'no run to resume in {run_dir.path.absolute()}; starting')
     return newest
+
+
+def check_moved(args, run_dir):
+    """UserError for `@<run>/args.txt` of a run that was renamed, moved or copied: its options name
+    another directory.
+    """
+    for path in [Path(word[1:]).parent for word in sys.argv if word.startswith('@')]:
+        stored = RunDir(path).read_record().get('args') or {}
+        is_its_name = all(stored.get(name) == vars(args)[name] for name in NAMES)
+        if is_its_name and path.resolve() != run_dir.path.resolve():
+            line = f'{path} was moved or copied: its args.txt names {run_dir.path}'
+            raise UserError(f'{line}: --model_dir {path} continues it where it is')
 
 
 def load_training(path):

@@ -70,6 +70,8 @@ def select_device(args):
     """The first GPU of --gpus, without the option the machine's first GPU, else the CPU."""
     num_gpus = torch.cuda.device_count()
     missing = [i for i in args.gpus or [] if i >= num_gpus]
+    if len({*(args.gpus or [])}) < len(args.gpus or []):
+        raise UserError(f'--gpus {" ".join(map(str, args.gpus))}: name each GPU once')
     if missing:
         raise UserError(f'--gpus {missing[0]}: this machine has {num_gpus} GPUs, numbered from 0')
     gpus = args.gpus if args.gpus is not None else range(min(1, num_gpus))

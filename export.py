@@ -22,6 +22,7 @@ from pathlib import Path
 
 from options import get_test_args, parse_common_args
 from utils.arg_types import positive_int
+from utils.stop import STOP
 
 
 def parse_export_args(parser):
@@ -37,6 +38,7 @@ def parse_export_args(parser):
 
 
 if __name__ == '__main__':
+    STOP.catch_signals()
     # Before the rest is imported: --help answers at once.
     ARGS, CHECKPOINT = get_test_args(None, parse_export_args, 'Export a checkpoint.')
 
@@ -174,5 +176,5 @@ def get_input_shape(program):
 
 
 if __name__ == '__main__':
-    with one_line_errors():
+    with one_line_errors(), STOP.with_undo():
         main(ARGS, CHECKPOINT)

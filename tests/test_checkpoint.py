@@ -375,6 +375,12 @@ def test_a_file_without_named_tensors_says_what_it_has(state):
         get_weights(state)
 
 
+def test_weights_that_are_nan_are_named_before_training_starts_from_them():
+    state = {'a.weight': torch.ones(2), 'b.weight': torch.tensor([1, math.nan])}
+    with pytest.raises(UserError, match='nan in b.weight'):
+        get_weights(state)
+
+
 def test_a_list_in_a_list_3000_times_is_refused(tmp_path):
     value = []
     for _ in range(3000):

@@ -12,7 +12,7 @@ from utils.errors import UserError, list_some
 def get_weights(state):
     """The state dict to evaluate or to start from: of a checkpoint of this project the averaged
     weights, of any other file the dict with the most tensors, at whatever depth. UserError if there
-    are none.
+    are none, or if they contain nan.
     """
     found, seen = [state], set()
     for candidate in found:  # grows while it is walked
@@ -26,7 +26,11 @@ def get_weights(state):
     if not any(named):
         keys = list_some([str(key) for key in state])
         raise UserError(f'the checkpoint contains no named tensors; its keys: {keys}')
-    return max(named, key=len)
+    weights = max(named, key=len)
+    wrong = [k for k, v in weights.items() if v.is_floating_point() and v.isnan().any()]
+    if wrong:
+        raise UserError(f'the checkpoint contains nan in {list_some(wrong)}: use an earlier one')
+    return weights
 
 
 def unwrap(model):

@@ -27,14 +27,13 @@ KINDS = {
     'name': 'save_prefix model_dir',
     'action': 'resume allow_changes replay overwrite',
 }
-# Options that --resume refuses to change, or refuses without --allow_changes, or applies from the
-# next step on; others change freely. --ema cannot be switched on or off.
+# Options that --resume cannot change, or applies from the next step on. Others of the kinds result
+# and training need --allow_changes, unless they are free. --ema cannot be switched on or off.
 RESUMED = {
     'impossible': 'model_type num_classes optimizer',
-    'refused': 'data_type img_size label_values ignore_index loss class_weights seed amp overfit '
-    'batch_size accum ema scheduler warmup lr_step lr_decay',
     'applied': 'lr momentum beta weight_decay clip_grad epochs early_stop best_metric val_freq '
     'save_freq save_steps keep',
+    'free': 'deterministic channels_last compile fast_dev_run',
 }
 
 
@@ -45,6 +44,7 @@ def list_options(*kinds):
 
 INHERITED = list_options('result', 'file', 'view')
 COMPARED = list_options('result', 'training')
+RESUMED['refused'] = ' '.join(n for n in COMPARED if n not in ' '.join(RESUMED.values()).split())
 
 
 def parse_common_args(parser):

@@ -7,7 +7,7 @@ from collections import Counter
 import pytest
 from conftest import ROOT
 
-from options import KINDS, parse_test_args, parse_train_args
+from options import COMPARED, KINDS, RESUMED, parse_test_args, parse_train_args
 from utils.arg_parser import Parser
 
 MAX_FILE, MAX_FUNCTION = 230, 40  # lines
@@ -116,6 +116,11 @@ def test_every_option_is_of_exactly_one_kind():
     parsers = parse_train_args(Parser()), parse_test_args(Parser())
     names = {action.dest for parser in parsers for action in parser._actions} - {'help'}
     assert options == dict.fromkeys(names, 1)
+
+
+def test_resuming_has_one_rule_for_every_option_that_changes_results():
+    rows = Counter(' '.join(RESUMED.values()).split())
+    assert {name: rows[name] for name in COMPARED} == dict.fromkeys(COMPARED, 1)
 
 
 def test_every_option_has_a_help_line():

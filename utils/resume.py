@@ -152,7 +152,7 @@ def load_training(path):
 def check_changes(args, checkpoint, allowed):
     """UserError for options that a resumed run may not change; says which other changes apply.
 
-    `allowed` is {'impossible', 'refused' or 'applied': names of options}.
+    `allowed` is RESUMED of options.py.
     """
     stored = checkpoint.get('args', {})
     changes = {

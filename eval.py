@@ -43,7 +43,7 @@ class Evaluator:
         """
         self.model.eval()
         recorder, i = Recorder(), 0
-        for batch in Progress(self.loader, 'val', self.args.print_freq):
+        for batch in Progress(self.loader, 'val'):
             seed_step(self.args.seed, i)  # for a model that is stochastic in evaluation
             preds = self.step(batch)
             for j in range(len(preds)):

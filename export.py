@@ -68,7 +68,8 @@ class Exported(nn.Module):
 
     def forward(self, img):
         """The output; a map is resized to the image as in evaluation."""
-        return forward_batch(self.model, {'img': img, 'size': img.shape[-2:]}, self.args)
+        batch = {'img': img, 'size': img.shape[-2:]}
+        return forward_batch(self.model, batch, self.args, keep_larger=True)
 
 
 def load_images(args):

@@ -16,7 +16,7 @@ def compute_loss(pred, batch, args):
     """{'loss': scalar to minimize, 'loss_<part>': scalars that are only plotted}, of the batch."""
     if args.class_weights and args.loss in UNWEIGHTED:
         raise UserError(f'--class_weights has no effect on --loss {args.loss}: leave it out')
-    losses = choose(LOSSES, args.loss, 'loss', 'loss.py')(pred, batch, args)
+    losses = choose(LOSSES, args.loss, '--loss', 'loss.py')(pred, batch, args)
     loss = losses.get('loss') if isinstance(losses, dict) else None
     if not torch.is_tensor(loss) or loss.ndim:
         expected = "expected {'loss': tensor without dimensions} from the function"
@@ -65,7 +65,9 @@ def ce_dice(pred, batch, args):
 
 
 def bce(pred, batch, args):
-    """Binary cross entropy of one logit (N,1,...) and labels (N,...) 0 or 1."""
+    """Binary cross entropy of logits and labels 0 or 1: one logit (N,1,...) for labels (N,...), or
+    several for labels of the same shape.
+    """
     pred, label, valid = match(pred, batch, args)
     losses = F.binary_cross_entropy_with_logits(pred, label, reduction='none')
     return {'loss': average(losses, valid)}

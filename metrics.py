@@ -3,8 +3,8 @@
 A metric returns {score: (sum, count)}. Both are added up over all batches and divided at the end,
 so that a score does not depend on the batch size. They are scalars, or (C,) with one number per
 class: of 'iou' the mean over the classes that occur is reported too, as 'miou'. A third value,
-(sum, count, transform), is a function of the ratio, as the square root for RMSE. Labels are left
-out as in loss.py.
+(sum, count, transform), is applied to the ratio, such as torch.sqrt for RMSE. Labels are left out
+as in loss.py.
 """
 
 import math
@@ -69,20 +69,29 @@ def compute_metrics(pred, batch, args):
     """{score: (sum, count)} of every metric in --metrics."""
     scored, pairs = Scored(pred.detach(), batch, args), {}
     for name in args.metrics:
-        function, direction = choose(METRICS, name, 'metrics', 'metrics.py')
+        function, direction = choose(METRICS, name, '--metrics', 'metrics.py')
+        if direction not in ('higher', 'lower'):
+            raise UserError(f"metrics.py: {name}: expected 'higher' or 'lower', got {direction!r}")
         scores = function(scored)
-        for score, (total, count, *transform) in check_scores(scores, name, args).items():
+        for score, (total, count, *transform) in check_scores(scores, name, args, pairs).items():
             DIRECTIONS[score], TRANSFORMS[score] = direction, transform
             pairs[score] = total, count
     return pairs
 
 
-def check_scores(scores, name, args):
-    """What a metric's function returned; UserError if it is not what the top of this file says."""
+def check_scores(scores, name, args, others):
+    """What a metric's function returned; UserError if it is not what the top of this file says, or
+    if the name of a score is one of `others`, or of a loss.
+    """
     pairs = list(scores.values()) if isinstance(scores, dict) else [None]
     are_pairs = all(isinstance(pair, tuple) and len(pair) > 1 for pair in pairs)
     numbers = [number for pair in pairs for number in pair[:2]] if are_pairs else []
     shapes = (), (count_classes(args),)
+    names = scores if are_pairs else ()
+    taken = [n for n in names if n in others or '/' in n or n.split('_')[0] == 'loss']
+    if taken:
+        expected = 'expected a name that no other metric uses, without /, and none of a loss'
+        raise UserError(f"--metrics {name} returns the score '{taken[0]}': {expected}")
     if not are_pairs or any(np.shape(number) not in shapes for number in numbers):
         expected = f'expected {{score: (sum, count)}}, each a scalar or ({count_classes(args)},)'
         raise UserError(f'--metrics {name}: {expected}, got {one_line(scores)[:80]}')
@@ -136,7 +145,8 @@ def summarize(ratios, class_names):
     for name, ratio in ratios.items():
         prefix, slash, own = name.rpartition('/')
         for transform in TRANSFORMS.get(own, []):
-            ratio = transform(torch.tensor(ratio, dtype=torch.float64)).tolist()
+            ratio = transform(torch.tensor(ratio, dtype=torch.float64))
+            ratio = torch.as_tensor(ratio).tolist()  # math.sqrt returns a float
         if not isinstance(ratio, list):
             scores[name] = ratio
             continue

@@ -17,13 +17,13 @@ from utils.tracking.run_dir import get_test_result_dir, get_train_model_dir  # n
 #   command, name, action    never taken from a checkpoint; action not from args.txt either
 KINDS = {
     'result': 'model_type data_type img_size num_classes label_values ignore_index loss '
-    'class_weights seed deterministic amp channels_last compile overfit',
+    'class_weights seed deterministic amp channels_last overfit',
     'training': 'batch_size epochs accum ema optimizer lr momentum beta weight_decay clip_grad '
     'scheduler warmup lr_step lr_decay best_metric early_stop fast_dev_run',
     'file': 'train_list val_list data_root class_names',
     'view': 'num_workers val_batch_size metrics',
-    'command': 'load_model_path load_not_strict pretrained gpus print_freq viz_freq result_dir '
-    'save_viz use_snapshot strict_drift skip_check val_freq save_freq save_steps keep',
+    'command': 'load_model_path load_not_strict pretrained gpus compile print_freq viz_freq '
+    'result_dir save_viz use_snapshot strict_drift skip_check val_freq save_freq save_steps keep',
     'name': 'save_prefix model_dir',
     'action': 'resume allow_changes replay overwrite',
 }
@@ -33,7 +33,7 @@ RESUMED = {
     'impossible': 'model_type num_classes optimizer',
     'applied': 'lr momentum beta weight_decay clip_grad epochs early_stop best_metric val_freq '
     'save_freq save_steps keep',
-    'free': 'deterministic channels_last compile fast_dev_run',
+    'free': 'deterministic channels_last fast_dev_run',
 }
 
 
@@ -55,36 +55,34 @@ def parse_common_args(parser):
     add('--load_not_strict', action='store_true', help='load what matches, report the rest')
     add = parser.add_argument_group('data').add_argument
     add('--data_type', default='list', help=list_names('data_type'))
-    add('--val_list', default='', help='validation list, one "image label" per line; required')
+    add('--val_list', default='', help='validation list, one "image label" per line')
     add('--data_root', default='', help="directory of a list's paths (default: the list's own)")
     size = "size of the model's input (default: that of each image)"
     add('--img_size', type=positive_int, nargs=2, metavar=('H', 'W'), help=size)
-    add('--num_classes', type=positive_int, help='output channels, 1 for one logit; required')
+    add('--num_classes', type=positive_int, help='output channels, 1 for one logit')
     stored = 'stored values of class 0, 1, ...: 0 255, or pairs 7:0 8:1; others are ignored'
     add('--label_values', nargs='+', metavar='V', help=stored)
     add('--ignore_index', type=int, default=255, help='label value left out of loss and metrics')
     add('--class_names', default='', help='file with one class per line: name, or name R G B')
     add('--num_workers', type=natural, default=2, help='DataLoader workers; 0: main process')
-    add('--val_batch_size', type=positive_int, default=1, help='does not change scores')
+    add('--val_batch_size', type=positive_int, default=1, help='images per validation batch')
     add = parser.add_argument_group('loss and metrics').add_argument
     add('--loss', default='ce', help=list_names('loss'))
     add('--class_weights', type=not_negative, nargs='+', metavar='W', help='of ce, one per class')
     add('--metrics', nargs='+', default=['miou', 'acc', 'mdice'], help=list_names('metrics'))
     add = parser.add_argument_group('machine').add_argument
-    add('--gpus', type=natural, nargs='*', help='none: CPU; several: DataParallel (default: first)')
+    add('--gpus', type=natural, nargs='*', help='numbers of GPUs; no number: CPU (default: first)')
     add('--seed', type=seed, default=0, help='random seed')
     add('--deterministic', action='store_true', help='deterministic kernels if any; slower')
     add('--amp', choices=['off', 'bf16', 'fp16'], default='off', help='mixed precision')
     add('--channels_last', action='store_true', help='channels-last memory format')
     add('--compile', action='store_true', help='torch.compile: slow start, faster steps')
     add = parser.add_argument_group('debugging').add_argument
-    add('--fast_dev_run', action='store_true', help='2 train and 2 val batches, own directory')
+    add('--fast_dev_run', action='store_true', help='2 batches of each list, own run directory')
     overfit = 'train and validate on the first N training images until the score is 0.95; 0: off'
     add('--overfit', type=natural, default=0, metavar='N', help=overfit)
     add = parser.add_argument_group('output').add_argument
     add('--save_prefix', type=run_name, default='pref', help='suffix of the output directory')
-    add('--print_freq', type=positive_int, default=50, help='print every N train steps, or 10 s')
-    add('--viz_freq', type=positive_int, default=50, help='show every N-th sample, 8 at most')
     return parser
 
 
@@ -109,8 +107,8 @@ def parse_train_args(parser):
     kinds = ['none', 'cosine', 'poly', 'step']
     add('--scheduler', choices=kinds, default='cosine', help='learning-rate schedule')
     add('--warmup', type=not_negative, default=0.0, help='epochs of linear warmup, such as 0.5')
-    add('--lr_step', type=positive_int, default=30, help='epochs between decays of step')
-    add('--lr_decay', type=positive, default=0.1, help='factor of each decay of step')
+    add('--lr_step', type=positive_int, default=30, help='epochs per decay of --scheduler step')
+    add('--lr_decay', type=positive, default=0.1, help='factor of a decay of --scheduler step')
     add = parser.add_argument_group('run').add_argument
     add('--model_dir', default='', help='default: checkpoints/<model_type>_<save_prefix>')
     add('--resume', action='store_true', help='continue from the newest checkpoint, if any')
@@ -118,10 +116,12 @@ def parse_train_args(parser):
     replay = 'run one batch of this run again; print its files, losses and gradient norms'
     add('--replay', type=positive_int, nargs=2, metavar=('EPOCH', 'BATCH'), help=replay)
     add('--overwrite', action='store_true', help='replace the run in the directory')
+    add('--print_freq', type=positive_int, default=50, help='print every N steps, and every 10 s')
+    add('--viz_freq', type=positive_int, default=50, help='draw every N-th sample, at most 8')
     add('--val_freq', type=natural, default=1, help='validate every N epochs; 0: never')
     add('--save_steps', type=natural, default=0, help='also save last.pth every N steps; 0: off')
     add('--save_freq', type=natural, default=0, help='keep a checkpoint every N epochs; 0: off')
-    add('--keep', type=natural, default=3, help='how many of those to keep; 0: all')
+    add('--keep', type=natural, default=3, help='how many of --save_freq are kept; 0: all')
     add('--best_metric', default='', help='score that selects best.pth (default: first metric)')
     add('--early_stop', type=natural, default=0, help='validations without a better score; 0: off')
     return parser
@@ -131,7 +131,7 @@ def parse_test_args(parser):
     """Adds what only evaluation needs to the common options."""
     parse_common_args(parser)
     add = parser.add_argument_group('results').add_argument
-    add('--result_dir', default='', help='default: <run>/<checkpoint>/<list>_<save_prefix>')
+    add('--result_dir', default='', help='default: <run>/<checkpoint>/<directory>_<list>_<prefix>')
     pictures = 'pictures of the N worst and of N evenly spaced images; without N: 8'
     add('--save_viz', type=natural, nargs='?', const=8, default=0, metavar='N', help=pictures)
     add = parser.add_argument_group('changes since training').add_argument
@@ -153,7 +153,7 @@ def get_test_args(argv=None, parse_args=parse_test_args, description='Evaluate a
     eval.py, or for another program that runs a checkpoint.
     """
     with one_line_errors():
-        parser = parse_args(Parser(description=description))
+        parser = parse_args(Parser(description=f'{description} Options left out come from it.'))
         typed = parser.parse_typed(argv)
         if not typed.get('load_model_path'):
             raise UserError('give --load_model_path: the checkpoint to run')
@@ -163,13 +163,13 @@ def get_test_args(argv=None, parse_args=parse_test_args, description='Evaluate a
         checkpoint = load_checkpoint(typed['load_model_path'])
         if typed.get('use_snapshot'):
             return Namespace(**typed), checkpoint  # the original code checks its own options
-        stored = parser.parse_stored(checkpoint.get('args', {}), INHERITED)
+        stored = parser.parse_stored(checkpoint.get('args', {}), {*INHERITED} - typed.keys())
         if 'val_list' in typed:
             stored['overfit'] = 0  # its few images were those of another list
         args = Namespace(**(parser.get_defaults() | stored | typed))
         with advise_snapshot(checkpoint, typed):
             check_names(args)
-        return prepare_test_args(args), checkpoint
+        return prepare_test_args(args, needs_list=parse_args is parse_test_args), checkpoint
 
 
 def prepare_train_args(args):
@@ -195,14 +195,14 @@ def prepare_train_args(args):
     return prepare_test_args(args)
 
 
-def prepare_test_args(args):
+def prepare_test_args(args, needs_list=True):
     """The same checks for training and evaluation; returns args. Imports torch."""
     from data.labels import check_label_values
     from utils.torch_utils import select_device
 
     if os.environ.get('WORLD_SIZE', '1') != '1':
         raise UserError('WORLD_SIZE is set, but this runs as one process: unset WORLD_SIZE')
-    if not args.val_list and 'images' not in args:
+    if needs_list and not args.val_list:
         raise UserError('give --val_list: the list file to validate on')
     if not args.num_classes:
         raise UserError('give --num_classes: the number of classes, not counting the ignored one')

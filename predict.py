@@ -18,7 +18,7 @@ def parse_predict_args(parser):
     add = parser.add_argument_group('prediction').add_argument
     add('images', nargs='*', metavar='IMAGES', help="files, directories, 'globs' or a list file")
     add('--output_dir', default='', help='default: <run>/<checkpoint>/predictions')
-    add('--overlay', action='store_true', help='also write the prediction over the image')
+    add('--overlay', action='store_true', help='also write a picture: classes over the image')
     add('--probs', action='store_true', help='also write the probabilities of all classes')
     add('--tile', type=natural, default=0, help='size of tiles of the full-size image; 0: none')
     add('--tile_overlap', type=natural, default=64, help='pixels that neighboring tiles share')
@@ -93,7 +93,7 @@ def predict_batch(args, model, batch):
 
     def step(img):
         size = img.shape[-2:] if args.tile else batch['size']
-        return forward_batch(model, batch | {'img': img, 'size': size}, args)
+        return forward_batch(model, batch | {'img': img, 'size': size}, args, keep_larger=True)
 
     def step_whole(img):
         return predict_tiles(step, img, args.tile, args.tile_overlap) if args.tile else step(img)
@@ -102,7 +102,8 @@ def predict_batch(args, model, batch):
     if args.tta == 'none':
         return pred
     if pred.ndim == 3 or (pred.ndim != 4 and args.loss in REGRESSION):
-        raise UserError('--tta flip works for maps and classes only')
+        got = f'got {tuple(pred.shape)}: leave it out'
+        raise UserError(f'--tta flip: expected maps or logits of classes, {got}')
     mirrored = step_whole(batch['img'].flip(-1))
     return (pred + (mirrored.flip(-1) if pred.ndim == 4 else mirrored)) / 2
 
@@ -177,10 +178,12 @@ def main(args, checkpoint):
     images = ImageFiles(args, list(names))
     loader = make_loader(images, args, select_device(args), 1, False, len(names))
     rows, num_bad = [], 0
-    for i, batch in enumerate(Progress(loader, 'predict', args.print_freq)):
+    for i, batch in enumerate(Progress(loader, 'predict')):
         if 'error' in batch:
             num_bad += 1
-            print(f'skipped: {batch["error"][0]}', file=sys.stderr, flush=True)
+            name, error = batch['name'][0], batch['error'][0]
+            line = error if name in error else f'{name}: {error}'
+            print(f'skipped: {line}', file=sys.stderr, flush=True)
             continue
         seed_step(args.seed, i)  # for a model that is stochastic at evaluation
         pred, name = predict_batch(args, model, batch), batch['name'][0]

@@ -17,7 +17,7 @@ def augment_pair(img, label, size, ignore_index):
 
 
 def augment_image(img, size):
-    """The same for an image alone, whose label is a class."""
+    """The image as `augment_pair` returns it, for a label that is a class."""
     return augment_pair(img, np.zeros(img.shape[:2], np.uint8), size, 0)[0]
 
 
@@ -32,23 +32,15 @@ def random_scale_crop(img, label, size, ignore_index, smallest=0.85, largest=1.2
     missing = [max(full - side, 0) for full, side in zip(size, scaled, strict=True)]
     if any(missing):
         place = [random.randint(0, side) for side in missing]
-        img = pad(img, missing, place, 128 if img.dtype == np.uint8 else 0)
-        label = pad(label, missing, place, np.nan if label.dtype.kind == 'f' else ignore_index)
+        around = [(before, side - before) for before, side in zip(place, missing, strict=True)]
+        gray = 128 if img.dtype == np.uint8 else 0
+        img = np.pad(img, [*around, (0, 0)], constant_values=gray)
+        unknown = np.nan if label.dtype.kind == 'f' else ignore_index
+        label = np.pad(label, around, constant_values=unknown)
     top = random.randint(0, img.shape[0] - size[0])
     left = random.randint(0, img.shape[1] - size[1])
     window = np.s_[top : top + size[0], left : left + size[1]]
     return img[window], label[window]
-
-
-def pad(array, missing, place, value):
-    """The (H,W,...) array with `missing` (rows, columns) of `value` around it, `place` of them
-    before.
-    """
-    height, width, *channels = array.shape
-    shape = (height + missing[0], width + missing[1], *channels)
-    padded = np.full(shape, value, array.dtype)
-    padded[place[0] : place[0] + height, place[1] : place[1] + width] = array
-    return padded
 
 
 def random_flip(img, label):
@@ -74,7 +66,8 @@ def resize_image(img, size):
     """The image at (H,W) `size`; shrinking averages, so that fine texture does not alias."""
     if img.shape[:2] == tuple(size):
         return img
-    kind = cv2.INTER_AREA if size[0] < img.shape[0] else cv2.INTER_LINEAR
+    is_smaller = size[0] * size[1] < img.shape[0] * img.shape[1]
+    kind = cv2.INTER_AREA if is_smaller else cv2.INTER_LINEAR
     # In one call if OpenCV can: it averages up to 4 channels, and drops the axis of a single one.
     parts = [img] if img.shape[2] in (2, 3, 4) else np.moveaxis(img, 2, 0)
     return np.dstack([cv2.resize(part, size[::-1], interpolation=kind) for part in parts])

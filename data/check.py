@@ -32,7 +32,7 @@ def check_data(args, train_set, val_set):
             raise UserError(f'{report["errors"][0]}{note}')
         print(describe_list(args, report))
     for report in reports:
-        check_classes(args, report)
+        check_occurring(args, report)
     warnings = [warning for report in reports for warning in list_oddities(args, report)]
     if len(sets) == 2 and not args.overfit:
         warnings += compare_lists(args, sets, reports)
@@ -64,7 +64,7 @@ def name_counts(args, report):
     return {n: counts.get(value, 0) for value, n in names if value != args.ignore_index}, ignored
 
 
-def check_classes(args, report):
+def check_occurring(args, report):
     """UserError if labels of classes hold a single one of them: there is nothing to learn."""
     (counts, ignored), names = name_counts(args, report), get_class_names(args)
     occurring = [name for name, count in counts.items() if count]
@@ -78,7 +78,11 @@ def check_classes(args, report):
         line += f', while {args.ignore_index}, which is ignored, covers {ignored / total:.1%}'
     advice = 'if that is the value of a class, give the stored values in the order of the classes, '
     values = ' '.join([*map(str, range(count_classes(args) - 1)), str(args.ignore_index)])
-    raise UserError(f'{line}; {advice}as in --label_values {values} (or --skip_check)')
+    advice += f'as in --label_values {values}'
+    if args.label_values:
+        given = ' '.join(args.label_values)
+        advice = f'the files may store other values than --label_values {given}'
+    raise UserError(f'{line}; {advice} (or --skip_check)')
 
 
 def list_oddities(args, report):
@@ -86,10 +90,12 @@ def list_oddities(args, report):
     name, odd = Path(report['list']).name, []
     if report['turned']:
         images = plural(report['turned'], 'image')
-        odd.append(f'{name}: EXIF turns {images} and not their labels: check that they match')
-    missing = [n for n, count in name_counts(args, report)[0].items() if not count]
+        odd.append(f'{name}: EXIF turns {images} or their labels, not both: check that they match')
+    counts, ignored = name_counts(args, report)
+    missing = [n for n, count in counts.items() if not count]
     if report['counts'] and missing:
-        odd.append(f'{name}: never occurs: class {list_some(missing, MAX_NAMES)}')
+        share = f'; ignored: {ignored / (ignored + sum(counts.values())):.1%}' if ignored else ''
+        odd.append(f'{name}: never occurs: class {list_some(missing, MAX_NAMES)}{share}')
     return odd
 
 
@@ -140,7 +146,7 @@ def main(argv=None):
         errors = report['errors']
         if report['sizes']:
             try:
-                check_classes(args, report)
+                check_occurring(args, report)
             except UserError as error:
                 errors.append(str(error))
         print(*group_errors(errors), sep='\n', end='\n' if errors else '')

@@ -14,7 +14,7 @@ DATASETS = {
 
 def get_dataset_by_type(args, is_train=False):
     """The dataset of --data_type on --train_list or --val_list; only its own file is imported."""
-    entry = choose(DATASETS, args.data_type, 'data_type', 'data/data_entry.py')
+    entry = choose(DATASETS, args.data_type, '--data_type', 'data/data_entry.py')
     return resolve_name(entry)(args, args.train_list if is_train else args.val_list, is_train)
 
 

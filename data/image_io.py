@@ -4,16 +4,14 @@ images and labels alike, so palettes stay indices and damaged files are errors, 
 
 import re
 import struct
-import sys
 import warnings
 from contextlib import contextmanager, suppress
-from functools import cache
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, PngImagePlugin, TiffImagePlugin
 
-from utils.errors import UserError, one_line, plural
+from utils.errors import UserError, one_line, plural, warn_once
 from utils.files import check_readable
 
 MAX_PIXELS = 175_000_000  # of one file, 0.5 GB as RGB; raise it if there is memory for more
@@ -28,7 +26,6 @@ REMEDIES = {
     'the dataset, or override read_image in a dataset of your own to keep every bit',
     'label': 'expected class indices in one band, or RGB colors of 8 bits; save it as such',
 }
-print_once = cache(print)
 
 
 def read_image(path):
@@ -43,8 +40,10 @@ def read_values(path, is_color=False):
     for read_image, and for a JPEG; one band may have 16 or 32 bits.
     """
     with open_image(path, 'label') as img:
-        if img.format in ('JPEG', 'MPO') or img.info.get('compression') == 'jpeg':
-            raise UserError(f'label {path} is a JPEG, which smears class indices; use PNG')
+        is_lossy_webp = img.format == 'WEBP' and b'VP8 ' in Path(path).read_bytes()[:4096]
+        if is_lossy_webp or img.format in ('JPEG', 'MPO') or img.info.get('compression') == 'jpeg':
+            kind = 'lossy WebP' if is_lossy_webp else 'JPEG'
+            raise UserError(f'label {path} is a {kind}, which smears class indices; use PNG')
         largest, num_bands = find_largest(img), len(img.getbands())
         values = decode(img, path, 'RGB' if num_bands > 2 else img.mode)
     full = 255 if largest < 256 else 65535  # Pillow scales fewer bits up to this
@@ -151,7 +150,7 @@ def decode(img, path, mode):
 
 
 def read_turn(img):
-    """The EXIF orientation; None, with a warning, if it cannot be read: that costs no pixels."""
+    """The EXIF orientation; None, with a warning, if it cannot be read: the pixels are intact."""
     with warnings.catch_warnings(record=True) as faults:
         warnings.simplefilter('always')
         try:  # not PngImageFile.getexif, which decodes the pixels
@@ -159,5 +158,5 @@ def read_turn(img):
         except FAULTS as error:
             turn, faults = None, [error]
     if turn is None and faults:
-        print_once(f'warning: {img.filename}: damaged EXIF data, so not turned', file=sys.stderr)
+        warn_once(f'{img.filename}: damaged EXIF data, so not turned')
     return turn

@@ -76,10 +76,11 @@ class ListDataset(Dataset):
             raise UserError(f'{img_path}: expected (H,W,C) from read_image, got {np.shape(img)}')
         if is_map(label) and img.shape[:2] != label.shape:
             is_turned = img.shape[1::-1] == label.shape
-            note = '; EXIF orientation may have turned one of them' if is_turned else ''
+            note = 'EXIF orientation may have turned one of them' if is_turned else ''
+            note = note or 'flatten it if it is no map'
             sizes = f'{label.shape[0]} x {label.shape[1]} (H x W), its image {img_path} is '
             sizes += f'{img.shape[0]} x {img.shape[1]}'
-            raise UserError(f'label {name} is {sizes}{note}')
+            raise UserError(f'label {name} is {sizes}; {note}')
         if is_classes(label):
             label = check_classes(label, self.args, name)
         return img, label
@@ -96,7 +97,9 @@ class ListDataset(Dataset):
             return augment_pair(img, label, size, self.args.ignore_index)
         if isinstance(label, int):
             return augment_image(img, size), label
-        return random_light(resize_image(img, size)), label
+        img = resize_image(img, size)
+        # An image as label stays as it is, so its input does too.
+        return img if np.ndim(label) == 3 else random_light(img), label
 
 
 def to_array(label):

@@ -177,8 +177,9 @@ def collate_batch(samples):
 
 
 def restore_tuples(batch):
-    """The batch with its tuples of numbers: pinning memory makes them lists before torch 2.10. Of
-    other lists none contains numbers, which `collate_batch` stacks.
+    """The batch with its tuples of numbers, which pinning memory makes lists before torch 2.10.
+
+    Any list of numbers was a tuple, because `collate_batch` stacks numbers.
     """
     kept = {k: v for k, v in batch.items() if isinstance(v, list) and isinstance(v[0], int | float)}
     return batch | {key: tuple(value) for key, value in kept.items()}

@@ -30,7 +30,7 @@ def select_model(args, checkpoint=None):
 
     `checkpoint` is the content of that file, if it is loaded already.
     """
-    entry = choose(MODELS, args.model_type, 'model_type', 'model/model_entry.py')
+    entry = choose(MODELS, args.model_type, '--model_type', 'model/model_entry.py')
     with advise_snapshot(checkpoint):
         model = resolve_name(entry)(args)
         if any(is_lazy(p) for p in model.parameters()):
@@ -55,9 +55,10 @@ def equip_multi_gpu(model, args):
     return nn.DataParallel(model, args.gpus) if len(args.gpus or []) > 1 else model
 
 
-def forward_batch(model, batch, args):
+def forward_batch(model, batch, args, keep_larger=False):
     """The forward pass: pred, float32 (N,C,...). A map (N,C,h,w) is resized to batch['size'], if
-    the batch has it. uint8 images are normalized here, on the device.
+    the batch has it; with keep_larger not if it is larger than its image, as in super-resolution.
+    uint8 images are normalized here, on the device.
     """
     img = normalize(batch['img'])
     if args.channels_last:
@@ -68,7 +69,9 @@ def forward_batch(model, batch, args):
         pred = run_model(model, img)
     check_pred(pred, args)
     pred, size = pred.float(), batch.get('size')
-    if pred.ndim == 4 and size and pred.shape[-2:] != size:
+    if pred.ndim != 4 or keep_larger and pred.shape[-1] > img.shape[-1]:
+        return pred
+    if size and pred.shape[-2:] != size:
         pred = F.interpolate(pred, size, mode='bilinear', align_corners=False)
     return pred
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from run_records import load_runs
 
 from options import list_options
+from utils.arg_parser import format_value
 from utils.errors import UserError, plural
 from utils.html_report import quote_path, read_log, write_page
 
@@ -86,11 +87,6 @@ def is_lower(runs, metric):
     """Whether less of a score is better."""
     names = {name for run in runs for name in run['lower_is_better']}
     return metric.startswith('loss') or bool(names & {metric, metric.removeprefix('m')})
-
-
-def format_value(value):
-    """An option's value for people."""
-    return ' '.join(map(str, value)) if isinstance(value, list) else str(value) or 'blank'
 
 
 def write_runs_page(args):

@@ -17,11 +17,11 @@ import signal
 import sys
 from pathlib import Path
 
-from run_groups import NOT_COMPARED, describe_trial, format_value, group_runs, write_runs_page
+from run_groups import NOT_COMPARED, describe_trial, group_runs, write_runs_page
 from run_records import PROJECT, find_run, load_runs
 
 from options import list_options, parse_train_args
-from utils.arg_parser import Parser
+from utils.arg_parser import Parser, format_value
 from utils.errors import UserError, one_line_errors
 
 NOT_LISTED = NOT_COMPARED + list_options('file')  # too long for a table

@@ -98,7 +98,7 @@ def test_an_unknown_name_in_a_worker_is_one_line(capsys):
         wrapped = ExceptionWrapper(sys.exc_info(), 'in DataLoader worker process 0')
     with pytest.raises(SystemExit), one_line_errors():
         wrapped.reraise()
-    assert capsys.readouterr().err.startswith("error: unknown --class 'cta'; did you mean 'cat'?")
+    assert capsys.readouterr().err.startswith("error: unknown class 'cta'; did you mean 'cat'?")
 
 
 def test_files_of_options_that_name_each_other_are_one_line(tmp_path, capsys):

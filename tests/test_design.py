@@ -27,7 +27,7 @@ SHIPPED_FILES = {
     'model/best/deeplabv3_fcn.py model/sota/mobilenetv3_fcn.py',
 }
 SHIPPED_FUNCTIONS = {
-    'loss.py': 'compute_loss ce dice ce_dice l1 mse match_label',
+    'loss.py': 'compute_loss ce dice ce_dice bce l1 mse match',
     'metrics.py': 'Scored confusion class_counts compute_metrics pixel_accuracy mean_iou mean_dice '
     'l1_error summarize',
     'data/augment.py': 'augment_pair random_scale_crop random_flip random_light resize_image '

@@ -157,9 +157,9 @@ def test_tiles_give_what_the_whole_image_gives_where_the_network_sees_no_farther
 def test_with_tiles_the_image_is_not_resized(run, folder, monkeypatch):
     sizes, forward = set(), prediction.forward_batch
 
-    def spy(model, batch, args):
+    def spy(model, batch, *args, **options):
         sizes.add(batch['img'].shape[-2:])
-        return forward(model, batch, args)
+        return forward(model, batch, *args, **options)
 
     monkeypatch.setattr('predict.forward_batch', spy)
     predict(run.model_dir / 'last.pth', folder, '--tile', 40, '--tile_overlap', 8)

@@ -238,7 +238,7 @@ def test_diff_shows_options_code_data_and_versions(runs):
     assert find_line(other.splitlines(), '2.6.0 -> 2.7.0').split()[0] == 'torch'
     (runs / 'net_d' / 'code' / 'net.yaml').write_text('depth: 3\n')
     assert 'code: net.yaml' in ask(runs, 'diff', 'net_a_seed0', 'net_d')
-    assert find_line(other.splitlines(), '5 -> None').split()[0] == 'samples'
+    assert find_line(other.splitlines(), '5 -> blank').split()[0] == 'samples'
 
 
 def test_show_tells_how_a_run_was_made_and_why_it_failed(runs):

@@ -66,9 +66,10 @@ class Parser(argparse.ArgumentParser):
         for action in [a for a in self._actions if a.dest in names and a.dest in stored]:
             value = stored[action.dest]
             parts = value if isinstance(value, list) else [value]
+            advice = f'give {action.option_strings[0]} yourself'
             if not all(isinstance(part, str | int | float | None) for part in parts):
-                kind = type(value).__name__
-                raise UserError(f'the checkpoint contains a {kind} as option {action.dest}')
+                line = f'the checkpoint contains a {type(value).__name__} as option {action.dest}'
+                raise UserError(f'{line}: {advice}')
             words = format_words(action, value)
             if len(words) == 2:  # --x=value, so that a value with a leading @ or - stays a value
                 words = ['='.join(words)]
@@ -77,7 +78,7 @@ class Parser(argparse.ArgumentParser):
                     self.error(f'argument {words[0]}: got {" ".join(words[1:])}')
                 values |= self.parse_typed(words)
             except UserError as error:
-                raise UserError(f'an option that the checkpoint contains: {error}') from error
+                raise UserError(f'an option in the checkpoint: {error}; {advice}') from error
         return values
 
     def error(self, message):

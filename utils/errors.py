@@ -5,6 +5,7 @@ import os
 import re
 import sys
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 
 
@@ -32,9 +33,15 @@ def choose(registry, name, option, file):
     if name in registry:
         return registry[name]
     hint = f'{nearest(name, registry)} ({file} has {", ".join(registry)})'
-    error = UserError(f"unknown --{option} '{name}'{hint}")
-    error.option = option
+    error = UserError(f"unknown {option} '{name}'{hint}")
+    error.option = option.removeprefix('--')
     raise error
+
+
+@cache
+def warn_once(line):
+    """Prints a warning, the first time that it is given."""
+    print(f'warning: {line}', file=sys.stderr)
 
 
 def one_line(error):

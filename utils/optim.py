@@ -8,6 +8,7 @@ import torch
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
+from utils.errors import UserError
 from utils.torch_utils import select_device
 
 # fp16 begins with skipped steps; the schedule counts them too.
@@ -17,6 +18,8 @@ warnings.filterwarnings('ignore', r'Detected call of `lr_scheduler\.step')
 def select_optimizer(model, args):
     """The optimizer of --optimizer, for every parameter that requires a gradient."""
     weights = [p for p in model.parameters() if p.requires_grad]
+    if not weights:
+        raise UserError(f'{args.model_type} has no parameter that requires a gradient')
     common = {'lr': args.lr, 'weight_decay': args.weight_decay}
     if args.optimizer == 'sgd':
         return torch.optim.SGD(weights, momentum=args.momentum, **common)
@@ -60,7 +63,7 @@ def load_optimizer(optimizer, scheduler, state, num_steps):
 
 
 def clip_gradients(model, max_norm):
-    """The norm of the gradients, which are then limited to it; 0: no limit."""
+    """The norm of the gradients before they are clipped to `max_norm`; 0: they are not."""
     weights = [p for p in model.parameters() if p.grad is not None]
     norm = get_total_norm([p.grad for p in weights])
     if max_norm:

@@ -15,7 +15,7 @@ class Progress:
     step if it says nothing for long. `measure` says how fast it goes.
     """
 
-    def __init__(self, loader, title, print_freq, start=0):
+    def __init__(self, loader, title, print_freq=1, start=0):
         """`start` is the number of batches that were done before."""
         self.loader, self.title, self.print_freq, self.start = loader, title, print_freq, start
         self.on_terminal, self.bar = sys.stderr.isatty(), None

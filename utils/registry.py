@@ -40,7 +40,7 @@ def check_names(args):
     for option, place in REGISTRIES.items():
         names = vars(args)[option]
         for name in names if isinstance(names, list) else [names]:
-            entry = choose(resolve_name(place), name, option, get_file(option))
+            entry = choose(resolve_name(place), name, f'--{option}', get_file(option))
             if option.endswith('_type') and not isinstance(entry, str):
                 expected = f"expected '{name}': 'module:Class', a string, got {entry!r}"
                 raise UserError(f'{get_file(option)}: {expected}')

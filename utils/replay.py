@@ -8,7 +8,7 @@ MOST = 10  # gradient norms that are printed
 
 def replay(trainer, epoch, number):
     """Trains from the checkpoint that was loaded to the batch; returns lines with its files, its
-    losses and the gradient norms of the largest tensors.
+    losses and the gradient norms of the largest tensors, before clipping.
     """
     loader, state = trainer.train_loader, trainer.state
     if number > len(loader) or epoch > trainer.args.epochs:
@@ -27,12 +27,14 @@ def replay(trainer, epoch, number):
 
 
 def describe_batch(trainer, batch):
-    """Lines about one batch that is run forward and backward."""
+    """Lines about one batch that is run forward and backward; infinite gradients come first."""
+    trainer.args.clip_grad = 0  # the norms before clipping, which would spread a nan to all
     _, losses = trainer.compute_gradients(batch)
     values = ', '.join(f'{name} {loss.item():.6g}' for name, loss in losses.items())
     lines = [f'files: {" ".join(batch["name"])}', f'losses: {values}']
     named = [(n, p) for n, p in trainer.model.named_parameters() if p.grad is not None]
-    for name, weight in sorted(named, key=lambda pair: -pair[1].numel())[:MOST]:
+    named.sort(key=lambda pair: (bool(pair[1].grad.isfinite().all()), -pair[1].numel()))
+    for name, weight in named[:MOST]:
         norms = f'gradient norm {weight.grad.norm().item():.4g}, norm {weight.norm().item():.4g}'
         lines.append(f'{name} {tuple(weight.shape)}: {norms}')
     return lines

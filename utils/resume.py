@@ -117,9 +117,10 @@ def walk_back(run_dir, before):
         print(f'resuming from {newest.path}: {plural(position[0], "epoch")} done{within}')
     elif paths:
         place = f' before epoch {before[0]}, batch {before[1]}' if before else ''
-        advice = 'nothing was changed; --overwrite starts the run again'
-        names = ', '.join(path.name for path in paths)
-        raise UserError(f'{run_dir.path.absolute()}: no checkpoint{place} in {names}; {advice}')
+        names = f'{place} in {", ".join(path.name for path in paths)}'
+        advice = '--save_steps and --save_freq keep more' if before else '--overwrite starts again'
+        line = f'{run_dir.path.absolute()}: no checkpoint{names}'
+        raise UserError(f'{line}; nothing was changed; {advice}')
     elif before:
         raise UserError(f'--replay: {run_dir.path.absolute()} contains no checkpoint')
     else:

@@ -41,7 +41,7 @@ def score_classes(scores, confusion, names, ignore_index):
             }
     for kind in dict.fromkeys(name.split('/')[0] for name in scores if '/' in name):
         own = [scores.get(f'{kind}/{name}', np.nan) for name in names]
-        columns.setdefault(kind, np.array(own))
+        columns[kind] = np.array(own)
     return columns
 
 

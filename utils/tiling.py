@@ -19,8 +19,9 @@ def predict_tiles(step, img, size, overlap):
             window = rows[:, None] * columns
             place = slice(top, top + len(rows)), slice(left, left + len(columns))
             pred = step(img[..., place[0], place[1]])
-            if pred.ndim != 4:
-                raise UserError(f'--tile: expected a map from the model, got {tuple(pred.shape)}')
+            if pred.shape[-2:] != window.shape:
+                expected = "expected a map of the tile's size from the model"
+                raise UserError(f'--tile: {expected}, got {tuple(pred.shape)}: leave it out')
             if total is None:
                 total = torch.zeros(1, pred.shape[1], height, width, device=img.device)
             total[..., place[0], place[1]] += pred * window

@@ -1,10 +1,8 @@
 """The probe: a model's output for a small fixed input, so that a change of the code shows."""
 
-import warnings
-
 import torch
 
-from utils.errors import one_line
+from utils.errors import one_line, warn_once
 from utils.torch_utils import eager_mode, name_device, repeatable_kernels, seed_step, to_device
 
 
@@ -34,5 +32,5 @@ def probe_model(step, device, args):
             output = step(to_device(gen_probe_batch(), device)).cpu()
     except Exception as error:
         output = f'{type(error).__name__}: {one_line(error)[:200]}; see gen_probe_batch'
-        warnings.warn(f'probe failed, so drift may go unnoticed: {output}', stacklevel=1)
+        warn_once(f'probe failed, so drift may go unnoticed: {output}')
     return {'answer': output, 'device': name_device(device)}

@@ -14,8 +14,8 @@ from utils.errors import UserError
 
 ROOT = Path(__file__).absolute().parent.parent.parent
 MAX_SOURCE_BYTES = 256 * 1024  # a larger text file is not source code
-CODE = ('.py', '.yaml', '.yml', '.cfg', '.ini', '.c', '.cc', '.cpp', '.cu', '.cuh', '.h')
-COPIED = (*CODE, '.sh', '.toml', 'requirements.txt')
+COMPARED = ('.py', '.yaml', '.yml', '.cfg', '.ini', '.c', '.cc', '.cpp', '.cu', '.cuh', '.h')
+COPIED = (*COMPARED, '.sh', '.toml', 'requirements.txt')
 PAGES = ('.html', '.css', '.js')  # templates; elsewhere pages may be results
 SUFFIXES = {'data': ('.py',), 'utils': COPIED + PAGES, 'scripts': COPIED + PAGES}
 NO_SOURCES = ('checkpoints', '__pycache__', 'site-packages')
@@ -156,7 +156,7 @@ def compare_sources(stored, current):
     changes = []
     for name in sorted(stored.keys() | current.keys()):
         texts = stored.get(name, ''), current.get(name, '')
-        is_code = name.endswith(CODE) or name.startswith('model/')
+        is_code = name.endswith(COMPARED) or name.startswith('model/')
         is_same = is_same_code if name.endswith('.py') else str.__eq__  # '#define' is no comment
         if is_code and not is_same(*texts):
             diff = difflib.unified_diff(*(text.splitlines() for text in texts), n=0)

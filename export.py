@@ -78,6 +78,8 @@ def load_images(args):
     """
     args.img_size = args.size or args.img_size
     try:
+        if not args.val_list:
+            raise UserError('give --val_list for these')
         loader = select_eval_loader(args)
         batches = (loader.dataset[0, i]['img'][None] for i in range(len(loader.dataset)))
         images = list(itertools.islice(batches, NUM_IMAGES))

@@ -228,3 +228,48 @@ def test_classes_that_never_occur_because_of_another_value_are_a_problem(path, c
 def test_a_wrong_option_is_one_error_and_not_one_per_line(path, capsys):
     with pytest.raises(UserError, match='label_values'):
         check(capsys, path, '--label_values', 0, 'x')
+
+
+def test_labels_turned_by_exif_beside_images_that_are_not_are_warned_of(path, capsys):
+    exif = Image.Exif()
+    exif[0x0112] = 3
+    Image.open(path.parent / '0_label.png').save(path.parent / '0_label.png', exif=exif)
+    assert [line for line in check(capsys, path)[1] if 'EXIF turns 1 image' in line]
+
+
+class NamedDataset(ListDataset):
+    """The class of an image, from a name that is looked up."""
+
+    num_paths = 1
+
+    def read_label(self, name):
+        return {'0': 0, '1': 1}[name]
+
+
+def test_a_name_that_read_label_does_not_find_is_a_bad_line(path, capsys, monkeypatch):
+    monkeypatch.setitem(DATASETS, 'named', 'test_check:NamedDataset')
+    table = path.with_name('list.csv')
+    table.write_text('image,kind\n0.png,0\n1.png,1\n2.png,dog\n')
+    code, lines = check(capsys, table, '--data_type', 'named')
+    assert code == 1
+    assert lines[0].startswith(f'{table}:4: ')
+    assert "KeyError: 'dog'" in lines[0]
+
+
+def test_an_own_read_label_is_asked_again_at_every_start(path, monkeypatch):
+    monkeypatch.setitem(DATASETS, 'named', 'test_check:NamedDataset')
+    table = path.with_name('list.csv')
+    table.write_text('image,kind\n0.png,0\n1.png,1\n')
+    options = ['--data_type', 'named', '--num_classes', '2', '--val_list', str(table)]
+    args = get_train_args(['--train_list', str(table), *options])
+    sets = get_dataset_by_type(args, is_train=True), get_dataset_by_type(args)
+    check_data(args, *sets)
+    monkeypatch.setattr(NamedDataset, 'read_label', lambda self, name: 7)
+    with pytest.raises(UserError, match='class 7'):
+        check_data(args, *sets)
+
+
+def test_values_that_label_values_leave_out_are_said_to_be_others(path, capsys):
+    code, lines = check(capsys, path, '--num_classes', '2', '--label_values', '0', '200')
+    assert code == 1
+    assert [line for line in lines if 'other values than --label_values 0 200' in line]

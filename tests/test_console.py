@@ -183,3 +183,10 @@ def test_the_footer_of_a_fine_tuned_run_can_be_resumed_as_it_stands(make_args, c
     command = next(line for line in lines if '--resume' in line and 'tuned' in line)
     args = get_train_args(shlex.split(command)[2:])
     assert (args.resume, args.epochs) == (True, 11)
+
+
+def test_an_own_score_of_classes_is_shown_instead_of_the_one_of_that_name():
+    scores = {'mrecall': 0.25, 'recall/a': 0.25, 'recall/b': 0.25}
+    columns = score_classes(scores, np.eye(2), ['a', 'b'], ignore_index=255)
+    assert columns['recall'].tolist() == [0.25, 0.25]
+    assert columns['precision'].tolist() == [1, 1]

@@ -306,3 +306,17 @@ def test_a_map_one_pixel_wide_is_flipped_into_what_torch_takes():
     for seed in range(8):
         random.seed(seed)
         torch.from_numpy(augment.random_flip(img, label)[1])
+
+
+def test_a_narrower_image_is_averaged():
+    stripes = np.zeros((100, 400, 3), np.uint8)
+    stripes[:, ::4] = 255
+    assert abs(float(resize_image(stripes, (100, 100)).mean()) - 255 / 4) < 1
+
+
+def test_the_light_of_an_image_stays_if_its_label_is_an_image(make_args):
+    dataset = ListDataset.without_list(make_args())
+    dataset.is_train = True
+    img = np.arange(32 * 48 * 3, dtype=np.uint8).reshape(32, 48, 3)
+    assert np.array_equal(dataset.transform(img, img.astype(np.float32))[0], img)
+    assert not np.array_equal(dataset.transform(img, np.float32(1))[0], img)

@@ -328,6 +328,12 @@ def test_100_million_pixels_are_read_without_a_line_on_stderr(tmp_path):
     assert process.stderr == ''
 
 
+def test_lossy_webp_labels_are_refused_and_lossless_ones_read(tmp_path):
+    assert np.array_equal(read_values(save(tmp_path / 'a.webp', RGB, lossless=True)), RGB)
+    with pytest.raises(UserError, match='lossy WebP'):
+        read_values(save(tmp_path / 'b.webp', RGB, quality=70))
+
+
 # EXIF and other metadata
 
 

@@ -1,5 +1,6 @@
 """Metrics against counts made pixel by pixel, in plain Python."""
 
+import math
 from argparse import Namespace
 
 import pytest
@@ -127,3 +128,27 @@ def test_a_metric_that_returns_something_else_is_one_line(monkeypatch, scores):
     pred, batch = make_batch(1)
     with pytest.raises(UserError, match=r'--metrics bad: expected .*sum, count'):
         compute_metrics(pred, batch, Namespace(**vars(ARGS) | {'metrics': ['bad']}))
+
+
+@pytest.mark.parametrize('score', ['near/rmse', 'loss', 'loss_ce', 'acc'])
+def test_a_score_has_a_name_of_its_own(monkeypatch, score):
+    monkeypatch.setitem(METRICS, 'mine', (lambda scored: {score: (1, 2)}, 'lower'))
+    pred, batch = make_batch(1)
+    with pytest.raises(UserError, match=f"--metrics mine returns the score '{score}'"):
+        compute_metrics(pred, batch, Namespace(**vars(ARGS) | {'metrics': ['acc', 'mine']}))
+
+
+def test_a_direction_is_higher_or_lower(monkeypatch):
+    monkeypatch.setitem(METRICS, 'mine', (lambda scored: {'mine': (1, 2)}, 'lowr'))
+    pred, batch = make_batch(1)
+    with pytest.raises(UserError, match="mine: expected 'higher' or 'lower', got 'lowr'"):
+        compute_metrics(pred, batch, Namespace(**vars(ARGS) | {'metrics': ['mine']}))
+
+
+def test_a_transform_may_be_of_the_math_module(monkeypatch):
+    monkeypatch.setitem(METRICS, 'root', (lambda scored: {'root': (18, 2, math.sqrt)}, 'lower'))
+    pred, batch = make_batch(1)
+    recorder = Recorder()
+    args = Namespace(**vars(ARGS) | {'metrics': ['root']})
+    recorder.record_all(compute_metrics(pred, batch, args))
+    assert summarize(recorder.summary(), []) == {'root': 3.0}

@@ -15,6 +15,7 @@ from options import (
     get_test_result_dir,
     get_train_args,
     get_train_model_dir,
+    parse_common_args,
     parse_test_args,
     parse_train_args,
     save_args,
@@ -123,6 +124,20 @@ def test_evaluation_takes_every_option_that_is_not_typed_from_the_checkpoint(che
     typed = {'val_batch_size'}
     taken = [n for n in INHERITED if n not in typed and hasattr(test_args, n)]
     assert all(getattr(test_args, name) == getattr(args, name) for name in taken)
+
+
+def test_a_model_that_was_compiled_for_training_is_evaluated_as_it_is(checkpoint):
+    path, args = checkpoint
+    save_checkpoint({'args': vars(args) | {'compile': True}}, path)
+    assert not get_test_args(['--load_model_path', str(path)])[0].compile
+
+
+def test_a_program_that_needs_no_list_takes_weights_alone(checkpoint):
+    save_checkpoint({'model': {}}, checkpoint[0])
+    words = ['--load_model_path', str(checkpoint[0]), '--num_classes', '3']
+    assert get_test_args(words, parse_common_args)[0].num_classes == 3
+    with pytest.raises(SystemExit):
+        get_test_args(words)
 
 
 def test_nothing_that_acts_or_says_where_files_are_written_is_taken_from_a_checkpoint(checkpoint):

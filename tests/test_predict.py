@@ -183,10 +183,12 @@ class OutputNet(nn.Module):
     def __init__(self, args):
         super().__init__()
         self.scale = nn.Parameter(torch.ones(3, 1, 1))
-        self.is_map = args.num_classes == 1
+        self.is_map, self.is_larger = args.num_classes == 1, args.loss == 'mse'
 
     def forward(self, img):
         img = img * self.scale
+        if self.is_larger:
+            return nn.functional.interpolate(img, scale_factor=2)
         return img[:, :1] if self.is_map else img.mean((2, 3))
 
 
@@ -243,6 +245,22 @@ def test_maps_of_numbers_are_npy_files(other_run, folder):
     assert values.dtype == np.float32
     assert (output_dir / 'deep' / 'b_overlay.png').exists()
     assert not (output_dir / 'predictions.csv').exists()
+
+
+def test_a_map_larger_than_the_image_keeps_its_size(other_run, folder):
+    path = other_run('--loss', 'mse', '--metrics', 'rmse')
+    assert np.load(predict(path, folder) / 'a.npy').shape == (3, 2 * SIZE[0], 2 * SIZE[1])
+    with pytest.raises(UserError, match='--tile'):
+        predict(path, folder, '--tile', 16, '--tile_overlap', 4)
+
+
+def test_an_image_that_an_own_reader_refuses_is_named(run, folder, capsys, monkeypatch):
+    def refuse(self, path):
+        raise ValueError('too dark')
+
+    monkeypatch.setattr('data.list_dataset.ListDataset.read_image', refuse)
+    predict(run.model_dir / 'last.pth', folder / 'a.png', code=1)
+    assert f'skipped: {folder / "a.png"}: too dark' in capsys.readouterr().err
 
 
 def test_a_single_logit_is_two_classes(other_run, folder):

@@ -1,5 +1,6 @@
 """What ends training early: signals, and numbers that are not finite."""
 
+import math
 import os
 import re
 import signal
@@ -19,6 +20,7 @@ from train import Trainer, main
 from utils.checkpoint import load_checkpoint
 from utils.errors import UserError, one_line_errors
 from utils.files import read_rows
+from utils.replay import describe_batch
 from utils.stop import STOP, check_finite
 from utils.train_state import TrainState
 
@@ -291,6 +293,14 @@ def test_a_step_that_was_not_finite_is_not_finite_in_its_replay(make_args, capsy
     capsys.readouterr()
     main(make_args(*options, '--replay', *place))
     assert re.search(r'losses: .*(nan|inf)', capsys.readouterr().out)
+
+
+def test_a_replay_shows_which_gradient_is_not_finite_whatever_clip_grad_is(make_args, capsys):
+    trainer = Trainer(make_args('--clip_grad', 1))
+    trainer.model.head.bias.register_hook(lambda grad: grad * math.nan)
+    lines = describe_batch(trainer, next(iter(trainer.train_loader)))
+    assert lines[2].startswith('head.bias (3,): gradient norm nan')
+    assert not any('gradient norm nan' in line for line in lines[3:])
 
 
 @pytest.mark.slow

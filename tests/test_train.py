@@ -21,7 +21,7 @@ from model.model_entry import MODELS, select_model
 from options import get_test_args, get_train_model_dir
 from train import Trainer, main
 from utils.checkpoint import load_checkpoint
-from utils.errors import one_line_errors
+from utils.errors import UserError, one_line_errors
 from utils.files import read_rows
 
 
@@ -348,3 +348,11 @@ def test_a_classifier_learns_and_evaluates_to_the_score_of_its_training(
 def test_a_task_without_pictures_trains(make_args, monkeypatch, imgs):
     monkeypatch.setattr('train.gen_imgs_to_write', lambda *_: imgs)
     train(make_args('--epochs', 1))
+
+
+def test_a_model_without_a_parameter_to_learn_is_one_line(make_args, monkeypatch):
+    args = make_args()
+    model = select_model(args).requires_grad_(False)
+    monkeypatch.setattr('train.select_model', lambda *_: model)
+    with pytest.raises(UserError, match='no parameter that requires a gradient'):
+        Trainer(args)

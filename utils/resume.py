@@ -133,7 +133,8 @@ def check_moved(args, run_dir):
     another directory.
     """
     for path in [Path(word[1:]).parent for word in sys.argv if word.startswith('@')]:
-        stored = RunDir(path).read_record().get('args') or {}
+        stored = RunDir(path).read_record().get('args')
+        stored = stored if isinstance(stored, dict) else {}
         is_its_name = all(stored.get(name) == vars(args)[name] for name in NAMES)
         if is_its_name and path.resolve() != run_dir.path.resolve():
             line = f'{path} was moved or copied: its args.txt names {run_dir.path}'

@@ -72,7 +72,6 @@ class ListFile:
         return [c.strip() for c in line.split('\t')] if '\t' in line else line.split()
 
     def _parse_csv(self):
-        csv.field_size_limit(2**30)  # characters: a mask in a cell is long
         text = read_text(self.path, 'list')
         delimiter = max(',;\t', key=text.lstrip().partition('\n')[0].count)
         reader = csv.reader(text.splitlines(), delimiter=delimiter)

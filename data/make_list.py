@@ -196,8 +196,10 @@ def main(args):
             raise UserError(f'{existing[0]} exists; give --overwrite, or another --out')
         args.out.mkdir(parents=True, exist_ok=True)
         with ExitStack() as stack:
-            for path in rows:
-                stack.enter_context(replace_file(path)).writelines(rows[path])
+            files = [stack.enter_context(replace_file(path)) for path in rows]
+            for file, lines in zip(files, rows.values(), strict=True):
+                file.writelines(lines)
+                file.flush()  # before any of them is renamed
     except OSError as error:
         path = error.filename or args.out
         raise UserError(f'{path} cannot be read or written: {error.strerror}') from error

@@ -74,7 +74,7 @@ def write_set(directory):
 
 
 if __name__ == '__main__':
-    if len(sys.argv) != 2:
+    if len(sys.argv) != 2 or sys.argv[1].startswith('-'):
         sys.exit('usage: python -m data.shapes DIR')
     write_set(sys.argv[1])
     print(f'drew {sum(NUM_IMAGES.values())} images into {sys.argv[1]}')

@@ -57,6 +57,9 @@ def best_runs(args):
 def diff_runs(args):
     """What differs between two runs."""
     one, two = runs = [find_run(args.dir, name) for name in args.runs]
+    for run in runs:
+        if run['status'].startswith('unreadable'):
+            raise UserError(f'the run.json of {run["name"]} is {run["status"]}')
     print_changes('options', one['args'], two['args'])
     for split in one['data'] | two['data']:
         print_changes(f'{split} data', *(run['data'].get(split, {}) for run in runs))
@@ -107,7 +110,7 @@ def print_command(args):
     if not (run['path'] / 'args.txt').exists():
         raise UserError(f'{run["path"]} has no args.txt: name a run directory')
     home = Path(run['directory'])  # its lists may be relative to that
-    home = home if run['path'].resolve().is_relative_to(home) else PROJECT
+    home = home if run['directory'] and home.is_dir() else PROJECT
     path = os.path.relpath(run['path'], home)
     for earlier in run['earlier']:
         print(f'note: resumed after epoch {earlier["until_epoch"]}; see `show`', file=sys.stderr)

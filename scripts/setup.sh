@@ -43,8 +43,8 @@ PYTHON=$(command -v python3 || command -v python) || {
 }
 if ! has_everything "$PYTHON"; then
     PYTHON=.venv/bin/python
-    if [ ! -x "$PYTHON" ]; then
-        python3 -m venv .venv
+    if ! "$PYTHON" -m pip --version >/dev/null 2>&1; then # none, or one that was left half made
+        python3 -m venv --clear .venv
     fi
     if ! has_everything "$PYTHON"; then
         echo 'installing requirements.txt into .venv (some minutes, once)'

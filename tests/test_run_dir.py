@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
+from argparse import Namespace
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,8 @@ from conftest import ROOT, RUN, read_record, run_python, train
 from train import Trainer, main
 from utils.checkpoint import load_checkpoint
 from utils.errors import BusyError, UserError, one_line_errors
-from utils.tracking.run_dir import RunDir, lock_run, undo_on_error
+from utils.tracking.claim import claim_run, lock_run, undo_on_error
+from utils.tracking.run_dir import RunDir
 
 
 def read_tree(directory):
@@ -49,7 +51,8 @@ def test_a_run_directory_that_cannot_be_made_is_one_line(tmp_path):
 def test_a_killed_process_gives_its_lock_back_though_its_children_live(tmp_path):
     script = """
 import os, sys, time
-from utils.tracking.run_dir import RunDir, lock_run
+from utils.tracking.claim import lock_run
+from utils.tracking.run_dir import RunDir
 with lock_run(RunDir(sys.argv[1])):
     child = os.fork()
     if child:
@@ -284,6 +287,70 @@ def test_an_overwrite_that_was_killed_while_it_moved_files_may_be_repeated(
     main(make_args('--epochs', 1, '--overwrite'))
     assert not (tmp_path / 'run' / 'best').exists()
     assert not (tmp_path / 'run' / '.replaced').exists()
+
+
+def make_run(tmp_path):
+    """A run directory with a few files, as run.json lists them."""
+    run = RunDir(tmp_path / 'run')
+    run.code.mkdir(parents=True)
+    for path in (run.log, run.last, run.best, run.code / 'train.py'):
+        path.write_text(path.name)
+    run.run_json.write_text(json.dumps({'files': run.list_written(), 'run': 'old'}))
+    return run
+
+
+@pytest.mark.parametrize('name', ['code', 'last.pth', 'best.pth', 'run.json'])
+def test_a_run_that_cannot_be_moved_aside_stays_as_it_was(tmp_path, monkeypatch, name):
+    run, rename = make_run(tmp_path), Path.rename
+    before = read_tree(run.path)
+
+    def refuse(path, target):
+        if path.name == name and path.parent == run.path:
+            raise PermissionError(13, 'Permission denied', str(path))
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, 'rename', refuse)
+    with pytest.raises(PermissionError):
+        run.set_aside()
+    assert read_tree(run.path) == before
+
+
+@pytest.mark.parametrize('name', ['code', 'last.pth', 'best.pth', 'run.json'])
+def test_what_a_killed_overwrite_had_moved_is_moved_back_first(tmp_path, monkeypatch, name):
+    run, rename = make_run(tmp_path), Path.rename
+    before = read_tree(run.path)
+
+    def stop_at(path, target):
+        if path.name == name:
+            raise Killed
+        return rename(path, target)
+
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(Path, 'rename', stop_at)
+        run.set_aside()
+    args = Namespace(model_dir=str(run.path), fast_dev_run=False, resume=True, overwrite=False)
+    with claim_run(args):
+        assert read_tree(run.path) == before
+
+
+def test_half_of_a_run_that_was_replaced_is_not_restored(tmp_path, monkeypatch):
+    run = make_run(tmp_path)
+    run.set_aside()
+    make_run(tmp_path).last.write_text('new')
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr('utils.files.shutil.rmtree', stop_removing)
+        run.discard_replaced()
+    args = Namespace(model_dir=str(run.path), fast_dev_run=False, resume=True, overwrite=False)
+    with claim_run(args):
+        assert run.last.read_text() == 'new'
+    run.discard_replaced()
+    assert not list(run.path.glob('.re*'))
+
+
+def stop_removing(path):
+    """Removes one file of a directory, and is killed."""
+    (path / 'run.json').unlink()
+    raise Killed
 
 
 @pytest.mark.slow

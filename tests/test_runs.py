@@ -17,7 +17,8 @@ from conftest import ROOT, RUN, find_line, run_python
 from options import parse_train_args
 from utils.arg_parser import Parser
 from utils.files import write_rows
-from utils.tracking.run_dir import RunDir, lock_run
+from utils.tracking.claim import lock_run
+from utils.tracking.run_dir import RunDir
 
 DEFAULTS = parse_train_args(Parser()).get_defaults()
 LR = 0.0123  # no default

@@ -5,7 +5,7 @@ import shlex
 import sys
 
 from utils.errors import UserError, nearest
-from utils.files import read_text
+from utils.files import read_text, replace_file
 
 
 class HelpFormatter(argparse.HelpFormatter):
@@ -121,7 +121,8 @@ def write_args(args, path, parser, left_out, command):
             if words[-1][0] in '@-' and len(words) == 2:
                 words = ['='.join(words)]  # a value, not a file of options or an option
             lines.append(shlex.join(words) + note)
-    path.write_text('\n'.join(lines) + '\n', encoding='utf-8')
+    with replace_file(path) as file:
+        file.write('\n'.join(lines) + '\n')
 
 
 def format_value(value):

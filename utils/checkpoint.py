@@ -34,8 +34,11 @@ def save_checkpoint(state, path):
     FloatingPointError if a weight or buffer is not finite: nothing is written then.
     """
     check_weights(state)
-    num_mb = sum(tensor.nbytes for tensor in state.get('model', {}).values()) / 1e6
-    with replace_file(path, 'wb', is_synced=True, what=f'weights of {num_mb:.1f} MB') as file:
+    moments = state.get('optimizer', {}).get('state', {}).values()
+    parts = [state.get('model', {}), state.get('ema', {}), *moments]
+    tensors = [t for part in parts for t in part.values() if torch.is_tensor(t)]
+    num_mb = sum({t.data_ptr(): t.nbytes for t in tensors}.values()) / 1e6
+    with replace_file(path, 'wb', is_synced=True, what=f'a checkpoint of {num_mb:.1f} MB') as file:
         torch.save({'format_version': FORMAT_VERSION, **state}, file)
 
 

@@ -118,8 +118,8 @@ LACKS = {
     'FileNotFoundError.*, writing ': 'was the directory removed meanwhile?',
     'No space left|quota exceeded': '{disk} free there: make room or choose another disk',
     'File too large': 'this shell limits the size of files: `ulimit -f unlimited`',
-    'Read-only file system|Permission denied|Operation not permitted': 'choose an output '
-    'directory (--model_dir, --result_dir, --output_dir) that can be written to',
+    'Read-only file system|Permission denied|Operation not permitted|Not a directory': 'choose an '
+    'output directory (--model_dir, --result_dir, --output_dir) that can be written to',
     'Input/output error|Stale file handle': 'check the disk or the network that it is on',
     "can't start new thread|Resource temporarily": 'this shell allows no more processes: '
     '`ulimit -u`, or give fewer --num_workers',

@@ -13,6 +13,7 @@ from pathlib import Path
 from utils.errors import UserError
 
 LFS_POINTER = b'version https://git-lfs'
+csv.field_size_limit(2**30)  # characters: a mask in a cell is long
 
 
 def check_readable(path, what):
@@ -134,7 +135,8 @@ def read_rows(path):
         return []
     with Path(path).open(newline='', encoding='utf-8-sig', errors='replace') as file:
         # A power cut may leave NUL characters, which csv refuses before Python 3.11.
-        return list(csv.DictReader(line.replace('\0', '') for line in file))
+        rows = csv.DictReader(line.replace('\0', '') for line in file)
+        return [{k: v for k, v in row.items() if k is not None} for row in rows]  # None: no header
 
 
 def write_rows(path, rows):

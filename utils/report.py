@@ -64,7 +64,8 @@ class Report:
             format_table(self.names, classes) if classes else [],
         ]
         text = '\n'.join(''.join(f'{line}\n' for line in part) for part in parts)
-        (self.result_dir / 'result.txt').write_text(text, encoding='utf-8')
+        with replace_file(self.result_dir / 'result.txt') as file:
+            file.write(text)
         rank = get_rank(headline)
         badness = np.array([image['scores'].get(rank, math.nan) for image in self.images])
         badness = badness if is_lower_better(rank) else -badness

@@ -120,9 +120,9 @@ def find_drift(stored, current):
 
 
 def compare_code(stored, current):
-    """Which files changed, of those that are imported here and those that are not Python."""
-    running = list_imported()
-    changes = [c for c in compare_sources(stored, current) if c[0] in running or c[0][-3:] != '.py']
+    """Which files changed, of those that are imported here and those stored that are not Python."""
+    names = list_imported() | {name for name in stored if not name.endswith('.py')}
+    changes = [change for change in compare_sources(stored, current) if change[0] in names]
     state = f'{plural(len(changes), "file")} changed' if changes else 'unchanged'
     finding = Finding([f'code: {state}'])
     for name, num_added, num_removed in changes:

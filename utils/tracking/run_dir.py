@@ -1,20 +1,14 @@
-"""A run directory: the path of each file, whose files these are, and who trains there now.
+"""A run directory: the path of each file, and whose files these are.
 
 Needs the standard library only, so that `--help` and scripts/runs.py do without torch.
 """
 
-import fcntl
 import json
 import os
 import re
-import shutil
-import socket
-import sys
-from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 
-from utils.errors import BusyError, UserError
 from utils.files import remove
 
 # What a run and its evaluations write. run.json is removed last, because it lists the others.
@@ -104,26 +98,39 @@ class RunDir:
             remove(path)
 
     def set_aside(self):
-        """Moves what is this run's own to .replaced; if there is a run already, removes it, for
-        it is one that was killed before its first step was saved.
+        """Moves what is this run's own to .replaced, or nothing; if there is a run already, removes
+        it, for it is one that was killed before its first step was saved.
         """
         if (self.replaced / 'run.json').exists():
             self.clear()
-        for path in self.list_own():
-            self.replaced.mkdir(exist_ok=True)
-            path.rename(self.replaced / path.name)
+        try:
+            for path in self.list_own():
+                self.replaced.mkdir(exist_ok=True)
+                path.rename(self.replaced / path.name)
+        except OSError:
+            self.restore()
+            raise
 
     def restore(self):
         """Moves the run in .replaced back, in the place of the one that is here."""
-        self.clear()
+        if not self.replaced.exists() or (self.replaced / 'run.json').exists():
+            self.clear()  # else only a part of the old run was moved: the rest is still here
         for path in sorted(self.replaced.glob('*'), key=lambda p: p.name == 'run.json'):
             path.rename(self.path / path.name)
         if self.replaced.exists():
             self.replaced.rmdir()
 
+    def discard_replaced(self):
+        """Removes the run in .replaced; under another name, so that half of it is not restored."""
+        removed = self.path / '.removed'
+        if self.replaced.exists():
+            remove(removed)
+            self.replaced.rename(removed)
+        remove(removed)
+
     def clear_half_written(self):
         """Removes what a save that was killed left behind."""
-        for path in self.path.glob('.*.pth.*.tmp'):
+        for path in self.path.glob('.*.[0-9]*.tmp'):
             path.unlink()
 
 
@@ -150,79 +157,11 @@ def get_test_result_dir(args):
 def get_results_dir(args):
     """The directory beside a checkpoint for all that is made with it."""
     path = Path(args.load_model_path)
-    return path.with_suffix('') if path.suffix else path.with_name(f'{path.name}_results')
+    directory = path.with_suffix('')
+    is_free = path.suffix and not (directory / '__init__.py').exists()  # model.pth beside model/
+    return directory if is_free else path.with_name(f'{path.stem}_results')
 
 
 def get_time():
     """The local time to the second, with its time zone."""
     return datetime.now().astimezone().isoformat(sep=' ', timespec='seconds')
-
-
-@contextmanager
-def claim_run(args):
-    """Locks the run directory while training; UserError if it must not be written to."""
-    run_dir = RunDir(get_train_model_dir(args))
-    check_unused(run_dir, args)  # before the lock leaves a file there
-    with undo_on_error(run_dir.path), lock_run(run_dir):
-        if run_dir.replaced.exists() and not run_dir.run_json.exists():
-            run_dir.restore()  # an --overwrite was killed while it moved files
-        check_unused(run_dir, args)
-        yield
-
-
-def check_unused(run_dir, args):
-    """UserError if the directory contains somebody else's files, or a run that must be kept."""
-    has_run, record = bool(run_dir.list_checkpoints()), run_dir.read_record()
-    is_foreign = run_dir.list_files() and 'files' not in record
-    if is_foreign and (args.overwrite or not (has_run or run_dir.run_json.exists())):
-        advice = 'choose another --model_dir or --save_prefix, or delete them yourself'
-        path = run_dir.path.absolute()
-        raise UserError(f'{path} contains files that no run.json lists: {advice}')
-    if has_run and not (args.resume or args.overwrite):
-        advice = '--resume continues it, another --save_prefix keeps it, --overwrite deletes it'
-        raise UserError(f'{run_dir.path} already contains a run: {advice}')
-
-
-@contextmanager
-def lock_run(run_dir):
-    """Keeps other processes from training in run_dir; BusyError says which one does already.
-
-    The system releases the lock when a process ends, however it ends. lockf, not flock: DataLoader
-    workers inherit a flock, and may outlive this process. Nothing else in this process may open
-    .lock, because closing it releases the lock.
-    """
-    try:
-        run_dir.path.mkdir(parents=True, exist_ok=True)
-        lock = run_dir.lock.open('a+', encoding='utf-8')
-    except (FileExistsError, NotADirectoryError) as error:
-        raise UserError(f'cannot write to {run_dir.path}: {error.strerror}') from error
-    with lock as file:
-        try:
-            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except (BlockingIOError, PermissionError) as error:  # which of them, depends on the system
-            file.seek(0)
-            advice = 'wait for it or start a new run with another --save_prefix'
-            raise BusyError(f'{run_dir.path} is trained by {file.read()}: {advice}') from error
-        except OSError as error:  # a file system without locks
-            print(f'warning: {run_dir.path} cannot be locked: {error.strerror}', file=sys.stderr)
-        file.truncate(0)
-        file.write(f'process {os.getpid()} on {socket.gethostname()} since {get_time()}')
-        file.flush()
-        yield
-
-
-@contextmanager
-def undo_on_error(directory):
-    """Removes a new directory again when an error leaves it empty, or when it is a UserError that
-    comes before the first checkpoint.
-    """
-    is_new = not directory.exists()
-    try:
-        yield
-    except BusyError:
-        raise  # another process has made it since
-    except BaseException as error:
-        is_mistake = isinstance(error, UserError) and not list(directory.glob('*.pth'))
-        if is_new and (is_mistake or not list(directory.glob('[!.]*'))):
-            shutil.rmtree(directory, ignore_errors=True)
-        raise

@@ -10,7 +10,7 @@ import sysconfig
 import tempfile
 from pathlib import Path
 
-from utils.errors import UserError
+from utils.errors import UserError, warn_once
 
 ROOT = Path(__file__).absolute().parent.parent.parent
 MAX_SOURCE_BYTES = 256 * 1024  # a larger text file is not source code
@@ -26,7 +26,8 @@ STDLIB = f'{sysconfig.get_path("stdlib")}/'  # inside this directory if a conda 
 def run_git(*command):
     """The output of a git command; '' without git or without a repository."""
     try:
-        process = subprocess.run(['git', '-C', ROOT, *command], capture_output=True, check=True)
+        git = 'git', '--no-optional-locks', '-C', ROOT
+        process = subprocess.run([*git, *command], capture_output=True, check=True)
     except (OSError, subprocess.CalledProcessError):
         return ''
     return process.stdout.decode(errors='replace')
@@ -46,9 +47,9 @@ def get_git_state():
 def read_sources(root=ROOT):
     """{path: text} of the code that git tracks or would track; without git, of all code in root.
 
-    Code is every text file in model/ and, elsewhere, text files with the suffixes above; in data/
-    only Python, so that a dataset stored there is not read. Hidden files, run directories and
-    virtual environments are left out. Pages are code in utils/ and scripts/ only.
+    Code is every text file in model/ and, elsewhere, text files with the suffixes above; in folders
+    of data/ only Python, so that a dataset stored there is not read. Hidden files, run directories
+    and virtual environments are left out. Pages are code in utils/ and scripts/ only.
     """
     listed = run_git('ls-files', '-z', '-co', '--exclude-standard') if root == ROOT else ''
     names = sorted(listed.split('\0')[:-1] or find_files(root))
@@ -73,7 +74,7 @@ def read_code(names, root=ROOT):
 def read_source(root, name):
     """A source file's text; None for any other file."""
     path, parts = Path(root) / name, Path(name).parts
-    suffixes = SUFFIXES.get(parts[0], COPIED)
+    suffixes = SUFFIXES.get(parts[0], COPIED) if parts[:-1] != ('data',) else COPIED
     if is_foreign(name) or not (name.endswith(suffixes) or parts[0] == 'model'):
         return None
     if not path.is_file() or path.stat().st_size > MAX_SOURCE_BYTES:
@@ -99,7 +100,7 @@ def read_imported(sources):
     if lost := sorted(names - texts.keys()):
         limit = f'only UTF-8 files up to {MAX_SOURCE_BYTES // 1024} KB are'
         line = f'imported, but neither stored nor compared: {", ".join(lost)} ({limit})'
-        print(f'warning: {line}', file=sys.stderr)
+        warn_once(line)
     return texts
 
 
@@ -143,9 +144,14 @@ def run_copy(script, sources, directory, argv):
 
 
 def write_diff(path, git_state):
-    """Writes what git shows as changed since the commit; no file if there is nothing."""
-    options = ('--no-ext-diff', '--no-color', 'HEAD', '--', '.')
-    diff = run_git('diff', *options) if git_state else ''
+    """Writes what git shows as changed since the commit; no file if there is nothing. Files that
+    are too large for source code are left out.
+    """
+    options = ('--no-ext-diff', '--no-color', '--relative', 'HEAD', '--')
+    listed = run_git('diff', '--name-only', '-z', *options, '.') if git_state else ''
+    changed = [ROOT / name for name in listed.split('\0')[:-1]]
+    small = [p for p in changed if not p.exists() or p.stat().st_size <= MAX_SOURCE_BYTES]
+    diff = run_git('diff', *options, *small) if small else ''
     path.unlink(missing_ok=True)
     if diff:
         path.write_text(diff, encoding='utf-8')

@@ -11,18 +11,13 @@ from pathlib import Path
 
 from utils.arg_parser import expand
 from utils.errors import UserError, list_some, one_line
-from utils.files import remove, replace_file
+from utils.files import replace_file
 from utils.tracking import sources
+from utils.tracking.claim import claim_run, undo_on_error  # noqa: F401
 from utils.tracking.drift import find_drift
 from utils.tracking.probe import probe_model
 from utils.tracking.provenance import describe_parent, digest_sample, get_provenance
-from utils.tracking.run_dir import (
-    RunDir,
-    claim_run,  # noqa: F401
-    get_time,
-    get_train_model_dir,
-    undo_on_error,  # noqa: F401
-)
+from utils.tracking.run_dir import RunDir, get_time, get_train_model_dir
 
 CODE = sources.read_sources()  # while the program is imported: what is edited later does not run
 
@@ -62,6 +57,7 @@ class Tracker:
         probe = probe_model(self.evaluator.step, self.evaluator.loader.device, self.args)
         model.train(was_training)
         probe['sample'] = self.sample
+        self.code |= sources.read_imported(self.code)  # what the loop imports, too
         return {'provenance': self.provenance, 'code': self.code, 'probe': probe}
 
     def print_drift(self, checkpoint, *names):
@@ -121,6 +117,7 @@ class Tracker:
                 sources.write_sources(self.code, self.run_dir.code)
                 sources.write_diff(self.run_dir.diff, self.provenance['git'])
                 yield
+                sources.write_sources(self.code, self.run_dir.code)
                 self.update(status='finished', end=get_time())
             except BaseException as error:
                 spare.close()  # its file handle is needed for run.json if there are no others
@@ -150,7 +147,7 @@ class Tracker:
         self.update(**state.describe())
         self.is_kept = self.is_kept or state.step > 0
         if self.is_kept:
-            remove(self.run_dir.replaced)
+            self.run_dir.discard_replaced()
             self.run_dir.prune(state.step, self.args.keep)
 
     def update(self, names=(), **facts):

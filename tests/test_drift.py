@@ -45,6 +45,7 @@ def test_a_line_that_begins_with_a_hash_is_a_comment_in_python_only(name):
 def test_code_is_what_is_imported_here_and_what_is_not_python():
     stored = {'loss.py': 'a\n', 'data/unused.py': 'a\n', 'model/widths.json': '1\n', 'a.yaml': 'a'}
     current = {'loss.py': 'b\n', 'data/unused.py': 'b\n', 'model/widths.json': '2\n'}
+    current['wandb/config.yaml'] = 'what git ignores, read where there is no git'
     finding = compare_code(stored, current)
     assert finding.changes == ['a.yaml', 'loss.py', 'model/widths.json']
     parts = [line.split()[-1] for line in finding.lines[1:]]

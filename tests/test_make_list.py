@@ -1,6 +1,7 @@
 """Two folders become two lists: pairs, groups, and what is refused."""
 
 import os
+import resource
 import sys
 
 import pytest
@@ -321,3 +322,18 @@ def test_the_command_writes_beside_the_folders_without_torch(tmp_path):
     assert process.returncode == 2
     assert process.stderr.startswith('error: ')
     assert process.stderr.count('\n') == 1
+
+
+def test_a_disk_that_is_full_leaves_both_lists_as_they_were(make_set, capsys):
+    names = number('a_long_name_{}.png', range(40))
+    root = make_set(names, names)
+    make_lists(root)
+    before = [(root / f'{name}.txt').read_text() for name in ('train', 'val')]
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(before[0]) - 1, limits[1]))
+    try:
+        options = root / 'images', root / 'masks', '--seed', 5, '--overwrite'
+        check_refused(capsys, ['cannot be', 'File too large'], *options)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert [(root / f'{name}.txt').read_text() for name in ('train', 'val')] == before

@@ -16,7 +16,7 @@ from train import Trainer, main
 from utils.checkpoint import load_checkpoint
 from utils.errors import BusyError, UserError, one_line_errors
 from utils.tracking.claim import claim_run, lock_run, undo_on_error
-from utils.tracking.run_dir import RunDir
+from utils.tracking.run_dir import RunDir, get_results_dir
 
 
 def read_tree(directory):
@@ -401,3 +401,11 @@ def test_a_directory_that_another_process_has_made_meanwhile_stays(tmp_path):
         (tmp_path / 'run' / 'args.txt').touch()
         raise BusyError('is trained by another process')
     assert (tmp_path / 'run' / 'args.txt').exists()
+
+
+def test_results_are_not_written_among_the_source_code(tmp_path):
+    (tmp_path / 'model').mkdir()
+    args = Namespace(load_model_path=str(tmp_path / 'model.pth'))
+    assert get_results_dir(args) == tmp_path / 'model'
+    (tmp_path / 'model' / '__init__.py').touch()
+    assert get_results_dir(args) == tmp_path / 'model_results'

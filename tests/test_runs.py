@@ -102,6 +102,7 @@ def test_a_directory_that_lost_its_record_is_marked(tmp_path):
     write_run(tmp_path, 'broken')
     (tmp_path / 'broken' / 'run.json').write_text('{"status": ')
     assert ask(tmp_path, 'list').count('unreadable') == 2
+    assert 'run.json of broken' in ask(tmp_path, 'diff', 'broken', 'old', code=2)
 
 
 def test_tables_come_as_text_and_markdown(runs):

@@ -6,6 +6,8 @@ import subprocess
 import pytest
 from conftest import ROOT, train
 
+from train import Trainer
+from utils.checkpoint import load_checkpoint
 from utils.errors import UserError
 from utils.tracking import sources
 from utils.tracking.provenance import get_provenance
@@ -22,6 +24,8 @@ def make_project(directory):
         'train.log': 'epoch 1\n',
         'data/own.py': 'z = 3\n',
         'data/list.txt': 'a b\n',
+        'data/own.yaml': 'gain: 1\n',
+        'data/set/1.yaml': 'x: 1\n',
         'camvid/list.txt': 'a b\n',
         'model/ops.cu': '// fast\n',
         'model/widths.json': '[1]\n',
@@ -44,7 +48,7 @@ def make_project(directory):
 
 
 NEEDS_GIT = pytest.mark.skipif(not shutil.which('git'), reason='git is not installed')
-SOURCES = ['data/own.py', 'model/net.py', 'model/ops.cu', 'model/widths.json']
+SOURCES = ['data/own.py', 'data/own.yaml', 'model/net.py', 'model/ops.cu', 'model/widths.json']
 SOURCES += ['options.py', 'requirements.txt', 'utils/page.css', 'utils/report.html']
 
 
@@ -79,9 +83,20 @@ def test_uncommitted_changes_are_saved_as_a_file(make_args, tmp_path, monkeypatc
     run_git(project, 'add', 'options.py')
     run_git(project, 'commit', '-m', 'first')
     (project / 'options.py').write_text('x = 2\n')
+    run_git(project, 'add', 'large.txt')
     monkeypatch.setattr(sources, 'ROOT', project)
     trainer = train(make_args('--epochs', 1))
-    assert '+x = 2' in (trainer.model_dir / 'uncommitted.diff').read_text()
+    diff = (trainer.model_dir / 'uncommitted.diff').read_text()
+    assert '+x = 2' in diff
+    assert 'large.txt' not in diff
+
+
+def test_code_that_is_imported_in_the_loop_is_kept(make_args, monkeypatch):
+    trainer, late = Trainer(make_args('--epochs', 1)), {'helpers/late.py': 'x = 1\n'}
+    monkeypatch.setattr(sources, 'read_imported', lambda known: late)
+    trainer.train()
+    assert load_checkpoint(trainer.model_dir / 'last.pth')['code'].items() >= late.items()
+    assert (trainer.model_dir / 'code' / 'helpers' / 'late.py').read_text() == 'x = 1\n'
 
 
 def test_a_copy_of_the_sources_is_exact_and_holds_nothing_else(tmp_path):

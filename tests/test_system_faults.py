@@ -41,6 +41,7 @@ def end_in_one_line(capsys, call):
         (OSError(errno.EDQUOT, 'Disk quota exceeded', '/x/a'), ['quota', 'MB free']),
         (OSError(errno.EFBIG, 'File too large', '/x/a'), ['/x/a', 'ulimit -f']),
         (OSError(errno.EROFS, 'Read-only file system', '/x/a'), ['/x/a', '--model_dir']),
+        (OSError(errno.ENOTDIR, 'Not a directory', '/x/a'), ['/x/a', '--result_dir']),
         (PermissionError(errno.EACCES, 'Permission denied', '/x/a'), ['/x/a', '--result_dir']),
         (OSError(errno.EMFILE, 'Too many open files'), ['ulimit -n 4096', '--num_workers']),
         (RuntimeError('received 0 items of ancdata'), ['ulimit -n', '--num_workers']),
@@ -313,7 +314,7 @@ def mount_small(path, size='8m'):
 def test_a_full_disk_is_one_line_with_sizes(toy_list, toy_val_list, tmp_path):
     with mount_small(tmp_path / 'disk') as disk:
         process = start((toy_list, toy_val_list), disk / 'run', '--model_type base_model')
-        check_one_line(process, 'No space left', '.pth', 'weights of 3.6 MB', 'MB free')
+        check_one_line(process, 'No space left', '.pth', 'a checkpoint of ', 'MB free')
         assert not list(disk.rglob('*.tmp'))
 
 

@@ -1,5 +1,6 @@
 """What an evaluation writes, and the pictures in it."""
 
+import shutil
 from argparse import Namespace
 from pathlib import Path
 
@@ -279,3 +280,15 @@ def test_a_long_flat_image_and_a_long_name_have_pictures(run, tmp_path):
     (tmp_path / 'long.txt').write_text(f'{folder}/a.png {folder}/a_label.png\n', encoding='utf-8')
     result_dir = evaluate(run, '--val_list', tmp_path / 'long.txt', '--save_viz', 1)
     assert len(list((result_dir / 'panels').iterdir())) == 1
+
+
+@pytest.mark.slow
+def test_results_of_another_list_of_the_same_name_are_not_replaced_unsaid(
+    run, toy_val_list, tmp_path, capsys
+):
+    other = tmp_path / toy_val_list.parent.name / toy_val_list.name
+    shutil.copytree(toy_val_list.parent, other.parent)
+    assert evaluate(run) == evaluate(run)
+    assert 'replaced' not in capsys.readouterr().err
+    evaluate(run, '--val_list', other)
+    assert f'warning: the results for {toy_val_list} in ' in capsys.readouterr().err

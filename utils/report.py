@@ -11,8 +11,10 @@ import numpy as np
 import torch
 
 from metrics import Scored, holds_classes, is_lower_better
+from utils.arg_parser import expand
 from utils.charts import draw_confusion
 from utils.classes import get_class_names, get_palette, name_class
+from utils.errors import warn_once
 from utils.files import append_row, replace_file, write_rows
 from utils.html_report import quote_path, read_log, write_page
 from utils.model_cost import describe_model, measure_latency
@@ -34,6 +36,7 @@ class Report:
         self.images = []  # dicts for report.html, see _fill_page
         self.confusion = None  # (C,C) counts, rows: label, columns: prediction
         self.result_dir.mkdir(parents=True, exist_ok=True)
+        warn_of_another_list(self.result_dir / 'args.txt', args.val_list)
 
     def add_image(self, pred, batch, scores):
         """Adds the next image, a batch of one, with its scores."""
@@ -180,3 +183,12 @@ def panel_name(name):
     """The name of a sample's panel without suffix, from its whole name: 'a/1.jpg' -> 'a_1'."""
     stem = '_'.join(part for part in Path(name).with_suffix('').parts if part not in '/..')
     return os.fsencode(stem)[-180:].decode(errors='ignore')  # file names have at most 255 bytes
+
+
+def warn_of_another_list(path, val_list):
+    """Warns if args.txt is of results for another list, whose directory and name are the same."""
+    words = expand([f'@{path}']) if path.exists() else []
+    stored = words[words.index('--val_list') + 1] if '--val_list' in words else val_list
+    if Path(stored).resolve() != Path(val_list).resolve():
+        advice = 'another --save_prefix keeps both'
+        warn_once(f'the results for {stored} in {path.parent} are replaced; {advice}')

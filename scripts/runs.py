@@ -59,7 +59,7 @@ def diff_runs(args):
     one, two = runs = [find_run(args.dir, name) for name in args.runs]
     for run in runs:
         if run['status'].startswith('unreadable'):
-            raise UserError(f'the run.json of {run["name"]} is {run["status"]}')
+            print(f'note: the run.json of {run["name"]} is {run["status"]}', file=sys.stderr)
     print_changes('options', one['args'], two['args'])
     for split in one['data'] | two['data']:
         print_changes(f'{split} data', *(run['data'].get(split, {}) for run in runs))
@@ -109,8 +109,9 @@ def print_command(args):
     run = find_run(args.dir, args.runs[0])
     if not (run['path'] / 'args.txt').exists():
         raise UserError(f'{run["path"]} has no args.txt: name a run directory')
-    home = Path(run['directory'])  # its lists may be relative to that
-    home = home if run['directory'] and home.is_dir() else PROJECT
+    home, own = Path(run['directory'] or PROJECT), run['path'].resolve()
+    is_copy = own.is_relative_to(PROJECT) and not own.is_relative_to(home)
+    home = PROJECT if is_copy or not home.is_dir() else home  # its lists may be relative to that
     path = os.path.relpath(run['path'], home)
     for earlier in run['earlier']:
         print(f'note: resumed after epoch {earlier["until_epoch"]}; see `show`', file=sys.stderr)

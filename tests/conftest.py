@@ -20,6 +20,8 @@ from model.model_entry import MODELS
 from options import get_train_args
 from train import Trainer
 from utils.checkpoint import load_checkpoint
+from utils.classes import read_classes
+from utils.errors import warn_once
 from utils.stop import SIGNALS
 from utils.tracking.sources import read_sources, write_sources
 
@@ -57,6 +59,9 @@ def no_check_cache(monkeypatch, tmp_path_factory):
     # Made when it is needed, not for each test.
     path = tmp_path_factory.getbasetemp() / f'check{next(NUMBERS)}'
     monkeypatch.setattr('data.list_facts.CACHE', path)
+    # What is remembered by path: a directory of a test that passed may be made again.
+    warn_once.cache_clear()
+    read_classes.cache_clear()
 
 
 @pytest.fixture(autouse=True)

@@ -18,7 +18,7 @@ from model.submodules import TorchvisionSegmenter
 from options import get_test_args
 from train import Trainer
 from utils.checkpoint import load_checkpoint
-from utils.errors import UserError, warn_once
+from utils.errors import UserError
 from utils.torch_utils import denormalize, normalize
 from utils.tracking.probe import gen_probe_batch, probe_model
 from utils.weights import load_match_dict, load_strict, unwrap
@@ -137,7 +137,6 @@ def test_a_stochastic_model_has_the_same_output_for_each_probe(make_args):
 def test_a_model_that_fails_on_the_probe_is_warned_of_and_keeps_the_error(make_args, capsys):
     model = select_model(make_args())
     model.register_forward_pre_hook(lambda m, inputs: 1 / 0)
-    warn_once.cache_clear()
     output, _ = probe(model, make_args()), probe(model, make_args())
     assert capsys.readouterr().err.count('warning: probe failed') == 1
     assert 'ZeroDivisionError' in output

@@ -76,8 +76,8 @@ class ListDataset(Dataset):
             raise UserError(f'{img_path}: expected (H,W,C) from read_image, got {np.shape(img)}')
         if is_map(label) and img.shape[:2] != label.shape:
             is_turned = img.shape[1::-1] == label.shape
-            note = 'EXIF orientation may have turned one of them' if is_turned else ''
-            note = note or 'flatten it if it is no map'
+            note = 'flatten it if it is no map'
+            note = 'EXIF orientation may have turned one of them' if is_turned else note
             sizes = f'{label.shape[0]} x {label.shape[1]} (H x W), its image {img_path} is '
             sizes += f'{img.shape[0]} x {img.shape[1]}'
             raise UserError(f'label {name} is {sizes}; {note}')

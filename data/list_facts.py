@@ -97,13 +97,13 @@ def read_facts(dataset, is_full, rows):
             dataset.read(rows[0])  # says it
         if is_classes(label):
             check_classes(label, dataset.args, label_file or f'of {img_path}')
-        is_turned = has_files and size[2] and np.ndim(label)  # a class of an image has no direction
-        if has_files and label_file and uses_shipped(dataset, 'read_label'):
-            is_turned = size[2] != read_size(label_file)[2]
+        is_label_image = label_file and uses_shipped(dataset, 'read_label')
+        is_label_turned = read_size(label_file)[2] if is_label_image else False
+        has_direction = has_files and np.ndim(label)  # the class of an image has none
         values, counts = np.unique(label, return_counts=True) if is_classes(label) else ((), ())
         return {
             'size': f'{size[0]} x {size[1]}',
-            'turned': bool(is_turned),
+            'turned': bool(has_direction and size[2] != is_label_turned),
             'mode': read_mode(img_path) if has_files else '',
             'counts': dict(zip(map(int, values), map(int, counts), strict=True)),
         }

@@ -96,16 +96,28 @@ class ClassDataset(ListDataset):
         return int(kind)
 
 
-def test_a_csv_list_of_classes_is_counted(path, capsys, monkeypatch):
+@pytest.fixture
+def write_table(path, monkeypatch):
+    """A function of kinds that writes a CSV list of as many images, for --data_type classes."""
     monkeypatch.setitem(DATASETS, 'classes', 'test_check:ClassDataset')
-    table = path.with_name('list.csv')
-    table.write_text('image,kind\n0.png,0\n1.png,1\n2.png,1\n3.png,7\n')
+
+    def write(*kinds):
+        table = path.with_name('list.csv')
+        rows = [f'{i}.png,{kind}\n' for i, kind in enumerate(kinds)]
+        table.write_text(''.join(['image,kind\n', *rows]))
+        return table
+
+    return write
+
+
+def test_a_csv_list_of_classes_is_counted(write_table, capsys):
+    table = write_table(0, 1, 1, 7)
     code, lines = check(capsys, table, '--data_type', 'classes')
     assert code == 1
     assert lines[0].startswith(f'{table}:5: ')
     assert '7' in lines[0]
     assert '0 33.3%, 1 66.7%' in lines[1]
-    table.write_text('image,kind\n0.png,0\n1.png,1\n')
+    write_table(0, 1)
     assert check(capsys, table, '--data_type', 'classes')[0] == 0
 
 
@@ -136,14 +148,11 @@ def test_a_list_that_is_spelled_another_way_shares_its_images(path, capsys):
     assert '3 images of --val_list' in capsys.readouterr().err
 
 
-def test_a_class_of_an_image_has_no_direction_that_exif_could_turn(path, capsys, monkeypatch):
-    monkeypatch.setitem(DATASETS, 'classes', 'test_check:ClassDataset')
+def test_a_class_of_an_image_has_no_direction_that_exif_could_turn(path, write_table, capsys):
     exif = Image.Exif()
     exif[0x0112] = 3
     Image.open(path.parent / '0.png').save(path.parent / '0.png', exif=exif)
-    table = path.with_name('list.csv')
-    table.write_text('image,kind\n0.png,0\n1.png,1\n2.png,2\n')
-    lines = check(capsys, table, '--data_type', 'classes')[1]
+    lines = check(capsys, write_table(0, 1, 2), '--data_type', 'classes')[1]
     assert not [line for line in lines if 'EXIF' in line]
 
 
@@ -237,34 +246,22 @@ def test_labels_turned_by_exif_beside_images_that_are_not_are_warned_of(path, ca
     assert [line for line in check(capsys, path)[1] if 'EXIF turns 1 image' in line]
 
 
-class NamedDataset(ListDataset):
-    """The class of an image, from a name that is looked up."""
-
-    num_paths = 1
-
-    def read_label(self, name):
-        return {'0': 0, '1': 1}[name]
-
-
-def test_a_name_that_read_label_does_not_find_is_a_bad_line(path, capsys, monkeypatch):
-    monkeypatch.setitem(DATASETS, 'named', 'test_check:NamedDataset')
-    table = path.with_name('list.csv')
-    table.write_text('image,kind\n0.png,0\n1.png,1\n2.png,dog\n')
-    code, lines = check(capsys, table, '--data_type', 'named')
+def test_a_name_that_read_label_does_not_find_is_a_bad_line(write_table, capsys, monkeypatch):
+    monkeypatch.setattr(ClassDataset, 'read_label', lambda self, kind: {'cat': 0}[kind])
+    table = write_table('cat', 'cat', 'dog')
+    code, lines = check(capsys, table, '--data_type', 'classes')
     assert code == 1
     assert lines[0].startswith(f'{table}:4: ')
     assert "KeyError: 'dog'" in lines[0]
 
 
-def test_an_own_read_label_is_asked_again_at_every_start(path, monkeypatch):
-    monkeypatch.setitem(DATASETS, 'named', 'test_check:NamedDataset')
-    table = path.with_name('list.csv')
-    table.write_text('image,kind\n0.png,0\n1.png,1\n')
-    options = ['--data_type', 'named', '--num_classes', '2', '--val_list', str(table)]
-    args = get_train_args(['--train_list', str(table), *options])
+def test_an_own_read_label_is_asked_again_at_every_start(write_table, monkeypatch):
+    table = str(write_table(0, 1))
+    options = ['--data_type', 'classes', '--num_classes', '2', '--val_list', table]
+    args = get_train_args(['--train_list', table, *options])
     sets = get_dataset_by_type(args, is_train=True), get_dataset_by_type(args)
     check_data(args, *sets)
-    monkeypatch.setattr(NamedDataset, 'read_label', lambda self, name: 7)
+    monkeypatch.setattr(ClassDataset, 'read_label', lambda self, kind: 7)
     with pytest.raises(UserError, match='class 7'):
         check_data(args, *sets)
 
